@@ -1,0 +1,110 @@
+# make            build/uott-enc and build/uott-dec
+# make demo       see them work
+# make test       all tests (SAN=1: under ASan and UBSan; PORTABLE=1: with POSIX calls only)
+# make lint       what else can be checked without running anything
+# make static     the same programs without shared libraries, small where musl-gcc is installed
+# make install    into DESTDIR and PREFIX
+#
+# V=1 shows the commands. Each variant (SAN, PORTABLE, static, another CC) has a folder of its own.
+
+VERSION = 0.1.0
+
+CC      ?= cc
+CFLAGS  ?= -O2 -g
+PREFIX  ?= /usr/local
+BINDIR  ?= $(PREFIX)/bin
+MANDIR  ?= $(PREFIX)/share/man
+INSTALL ?= install
+
+BUILD = build
+ifdef PORTABLE
+BUILD := $(BUILD)/portable
+NEEDED += -DUOTT_PORTABLE
+endif
+ifdef SAN
+BUILD := $(BUILD)/san
+NEEDED += -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+endif
+ifdef WERROR
+BUILD := $(BUILD)/werror-$(CC)
+NEEDED += -Werror
+endif
+ifdef STATIC
+BUILD := $(BUILD)/static
+CC     = $(if $(shell command -v musl-gcc),musl-gcc,cc)
+CFLAGS = -Os
+LDFLAGS += -static -s
+endif
+
+WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes
+ifdef STATIC
+WARNINGS += -Wno-conversion -Wno-sign-conversion # musl's CMSG macros and narrower types
+endif
+NEEDED += -std=c11 -D_GNU_SOURCE -D__APPLE_USE_RFC_3542 -DUOTT_VERSION='"$(VERSION)"' \
+	$(WARNINGS)
+COMPILE = $(CC) $(CPPFLAGS) $(NEEDED) -MMD -MP $(CFLAGS)
+LINK    = $(CC) $(NEEDED) $(CFLAGS) $(LDFLAGS)
+
+PURE    = address counters flow frame options queue siphash
+COMMON  = $(PURE) child log loop-epoll loop-poll signals transport tunnel udp
+UNITS   = address counters flow frame options queue siphash
+TOOLS   = peer
+PROGRAMS = $(BUILD)/uott-enc $(BUILD)/uott-dec
+UNIT_TESTS = $(UNITS:%=$(BUILD)/tests/%_test)
+TEST_TOOLS = $(TOOLS:%=$(BUILD)/tests/%)
+
+ifndef V
+.SILENT:
+endif
+
+all: $(PROGRAMS)
+
+$(PROGRAMS): $(BUILD)/%: $(BUILD)/%.o $(COMMON:%=$(BUILD)/%.o)
+	$(LINK) -o $@ $^
+
+$(BUILD)/%.o: src/%.c Makefile
+	mkdir -p $(@D)
+	$(COMPILE) -c -o $@ $<
+
+$(UNIT_TESTS): $(BUILD)/tests/%: tests/unit/%.c $(PURE:%=$(BUILD)/%.o) Makefile
+	mkdir -p $(@D)
+	$(COMPILE) -Isrc $(LDFLAGS) -o $@ $< $(PURE:%=$(BUILD)/%.o)
+
+$(TEST_TOOLS): $(BUILD)/tests/%: tests/tools/%.c Makefile
+	mkdir -p $(@D)
+	$(COMPILE) $(LDFLAGS) -o $@ $<
+
+static:
+	$(MAKE) --no-print-directory STATIC=1
+
+demo: all $(TEST_TOOLS)
+	BUILD=$(BUILD) examples/demo
+
+# What the tests need is installed first; BATS_ARGS may name single files or filters.
+test:
+	tests/setup
+	$(MAKE) --no-print-directory check
+
+check: all $(UNIT_TESTS) $(TEST_TOOLS)
+	BUILD=$(abspath $(BUILD)) tests/run $(BATS_ARGS)
+
+lint:
+	tests/setup lint
+	tests/lint
+
+install: all
+	$(INSTALL) -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man5
+	$(INSTALL) -m 755 $(PROGRAMS) $(DESTDIR)$(BINDIR)
+	$(INSTALL) -m 644 src/uott-enc.1 src/uott-dec.1 $(DESTDIR)$(MANDIR)/man1
+	$(INSTALL) -m 644 src/uott.5 $(DESTDIR)$(MANDIR)/man5
+
+uninstall:
+	rm -f $(DESTDIR)$(BINDIR)/uott-enc $(DESTDIR)$(BINDIR)/uott-dec
+	rm -f $(DESTDIR)$(MANDIR)/man1/uott-enc.1 $(DESTDIR)$(MANDIR)/man1/uott-dec.1
+	rm -f $(DESTDIR)$(MANDIR)/man5/uott.5
+
+clean:
+	rm -rf build
+
+.PHONY: all static demo test check lint install uninstall clean
+-include $(wildcard $(BUILD)/*.d $(BUILD)/tests/*.d)

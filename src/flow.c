@@ -1,0 +1,243 @@
+/*
+ * How this works: each flow is in three structures at once: an array by tag, a list in the order of
+ * last use (newest to oldest), and in enc a hash table by client, which grows with the number of
+ * flows. All operations take constant time; nothing ever looks through all flows.
+ */
+#include "flow.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "siphash.h"
+#include "util.h"
+
+enum {
+	BUCKETS_MIN = 64
+};
+
+void flow_table_init(struct flow_table *table, bool counts_down, const uint8_t hash_key[static 16])
+{
+	memset(table, 0, sizeof(*table));
+	table->counts_down = counts_down;
+	memcpy(table->hash_key, hash_key, sizeof(table->hash_key));
+}
+
+void flow_table_free(struct flow_table *table)
+{
+	struct flow *flow = table->newest;
+
+	while (flow) {
+		struct flow *older = flow->older;
+
+		free(flow);
+		flow = older;
+	}
+	free(table->buckets);
+	memset(table, 0, sizeof(*table));
+}
+
+struct flow *flow_find_tag(const struct flow_table *table, uint16_t tag)
+{
+	return table->by_tag[tag];
+}
+
+/* What tells clients apart, without the padding and flow labels that do not. */
+static uint64_t client_hash(const struct flow_table *table, const struct client *client)
+{
+	struct {
+		uint8_t peer[16], local[16];
+		uint32_t scope, interface;
+		uint16_t port, family;
+	} key;
+	const struct address *peer = &client->peer;
+
+	memset(&key, 0, sizeof(key));
+	key.family = peer->any.sa_family;
+	if (peer->any.sa_family == AF_INET6) {
+		memcpy(key.peer, &peer->v6.sin6_addr, sizeof(peer->v6.sin6_addr));
+		key.scope = peer->v6.sin6_scope_id;
+		key.port = peer->v6.sin6_port;
+	} else {
+		memcpy(key.peer, &peer->v4.sin_addr, sizeof(peer->v4.sin_addr));
+		key.port = peer->v4.sin_port;
+	}
+	memcpy(key.local, &client->local.ip, sizeof(key.local));
+	key.interface = client->local.interface;
+	return siphash(table->hash_key, &key, sizeof(key));
+}
+
+static struct flow **bucket_of(const struct flow_table *table, const struct client *client)
+{
+	return &table->buckets[client_hash(table, client) & (table->bucket_count - 1)];
+}
+
+static bool client_equal(const struct client *a, const struct client *b)
+{
+	return address_equal(&a->peer, &b->peer) && local_address_equal(&a->local, &b->local);
+}
+
+struct flow *flow_find_client(const struct flow_table *table, const struct client *client)
+{
+	struct flow *flow;
+
+	if (table->bucket_count == 0)
+		return NULL;
+	flow = *bucket_of(table, client);
+	while (flow && !client_equal(&flow->client, client))
+		flow = flow->next_in_bucket;
+	return flow;
+}
+
+static void bucket_insert(struct flow_table *table, struct flow *flow)
+{
+	struct flow **bucket = bucket_of(table, &flow->client);
+
+	flow->next_in_bucket = *bucket;
+	*bucket = flow;
+}
+
+static void bucket_remove(struct flow_table *table, struct flow *flow)
+{
+	struct flow **link = bucket_of(table, &flow->client);
+
+	while (*link != flow)
+		link = &(*link)->next_in_bucket;
+	*link = flow->next_in_bucket;
+}
+
+/* Keeps about one flow a bucket. Without memory the chains just get longer. */
+static bool make_buckets(struct flow_table *table)
+{
+	size_t count = table->bucket_count > 0 ? 2 * table->bucket_count : BUCKETS_MIN;
+	struct flow **buckets;
+
+	if (table->count < table->bucket_count)
+		return true;
+	buckets = calloc(count, sizeof(struct flow *));
+	if (!buckets)
+		return table->bucket_count > 0;
+	free(table->buckets);
+	table->buckets = buckets;
+	table->bucket_count = count;
+	for (struct flow *flow = table->newest; flow; flow = flow->older)
+		bucket_insert(table, flow);
+	return true;
+}
+
+static void list_insert_newest(struct flow_table *table, struct flow *flow)
+{
+	flow->newer = NULL;
+	flow->older = table->newest;
+	if (table->newest)
+		table->newest->newer = flow;
+	else
+		table->oldest = flow;
+	table->newest = flow;
+}
+
+static void list_remove(struct flow_table *table, struct flow *flow)
+{
+	if (flow->newer)
+		flow->newer->older = flow->older;
+	else
+		table->newest = flow->older;
+	if (flow->older)
+		flow->older->newer = flow->newer;
+	else
+		table->oldest = flow->newer;
+}
+
+struct flow *flow_add_tag(struct flow_table *table, uint16_t tag, uint64_t now_us)
+{
+	struct flow *flow = calloc(1, sizeof(*flow));
+
+	assert(!table->by_tag[tag]);
+	if (!flow)
+		return NULL;
+	flow->tag = tag;
+	flow->last_used_us = now_us;
+	table->by_tag[tag] = flow;
+	list_insert_newest(table, flow);
+	table->count++;
+	return flow;
+}
+
+/* A tag never used yet, or the one that has been free longest; -1 when there is none. */
+static int32_t take_tag(struct flow_table *table)
+{
+	uint16_t tag;
+
+	if (table->tags_given < TAGS) {
+		tag = (uint16_t)table->tags_given++;
+		return table->counts_down ? UINT16_MAX - tag : tag;
+	}
+	if (table->free_count == 0)
+		return -1;
+	tag = table->free_tags[table->free_head];
+	table->free_head = (table->free_head + 1) % TAGS;
+	table->free_count--;
+	return tag;
+}
+
+void flow_free_tag(struct flow_table *table, uint16_t tag)
+{
+	assert(table->free_count < TAGS && !table->by_tag[tag]);
+	table->free_tags[(table->free_head + table->free_count++) % TAGS] = tag;
+}
+
+struct flow *flow_add_client(struct flow_table *table, const struct client *client, uint64_t now_us)
+{
+	struct flow *flow;
+	int32_t tag;
+
+	if (!make_buckets(table))
+		return NULL;
+	tag = take_tag(table);
+	if (tag < 0)
+		return NULL;
+	flow = flow_add_tag(table, (uint16_t)tag, now_us);
+	if (!flow) {
+		flow_free_tag(table, (uint16_t)tag);
+		return NULL;
+	}
+	flow->client = *client;
+	bucket_insert(table, flow);
+	return flow;
+}
+
+struct flow *flow_find_idle(
+	const struct flow_table *table, uint64_t now_us, uint64_t idle_timeout_us)
+{
+	struct flow *oldest = table->oldest;
+
+	return oldest && now_us - oldest->last_used_us >= idle_timeout_us ? oldest : NULL;
+}
+
+uint64_t flow_next_check(const struct flow_table *table, uint64_t now_us, uint64_t idle_timeout_us)
+{
+	uint64_t soonest_us = now_us + min_u64(idle_timeout_us, US_PER_SECOND);
+
+	if (!table->oldest)
+		return UINT64_MAX;
+	return max_u64(soonest_us, table->oldest->last_used_us + idle_timeout_us);
+}
+
+void flow_touch(struct flow_table *table, struct flow *flow, uint64_t now_us)
+{
+	flow->last_used_us = now_us;
+	if (table->newest == flow)
+		return;
+	list_remove(table, flow);
+	list_insert_newest(table, flow);
+}
+
+void flow_remove(struct flow_table *table, struct flow *flow)
+{
+	list_remove(table, flow);
+	if (table->bucket_count > 0)
+		bucket_remove(table, flow);
+	table->by_tag[flow->tag] = NULL;
+	table->count--;
+	free(flow);
+}

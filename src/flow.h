@@ -1,0 +1,99 @@
+/*
+ * The flows of one stream: client address <-> tag <-> socket. enc finds a flow by its client, dec
+ * by its tag; both know which one has been idle longest. Pure: time is an argument.
+ */
+#ifndef FLOW_H
+#define FLOW_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "address.h"
+
+enum {
+	TAGS = UINT16_MAX + 1
+};
+
+/*
+ * A client as enc tells clients apart: two of the same address and port that came in on two local
+ * addresses are two clients.
+ */
+struct client {
+	struct address peer;
+	struct local_address local;
+};
+
+struct flow {
+	uint16_t tag;
+	uint64_t last_used_us;
+	union {
+		struct client client; /* enc */
+		struct {              /* dec; the descriptor is owned by who added the flow */
+			int socket;
+			uint32_t kernel_drops; /* SO_RXQ_OVFL counter seen last */
+		};
+	};
+	struct flow *newer, *older; /* in the order of last use */
+	struct flow *next_in_bucket;
+};
+
+struct flow_table {
+	size_t count;
+	struct flow *by_tag[TAGS];
+	struct flow *newest, *oldest;
+	struct flow **buckets; /* hash table by client; owned */
+	size_t bucket_count;   /* a power of two */
+	uint8_t hash_key[16];
+	bool counts_down;         /* tags are given out from 65535 down, else from 0 up */
+	uint32_t tags_given;      /* so many have been used at least once */
+	uint16_t free_tags[TAGS]; /* used before and free again: a ring, longest free first */
+	uint32_t free_head, free_count;
+};
+
+/*
+ * Makes an empty table. The key is to be random, so that clients cannot choose their bucket.
+ */
+void flow_table_init(struct flow_table *table, bool counts_down, const uint8_t hash_key[static 16]);
+
+/* Frees all flows, and ends the use of the table; descriptors in them are not closed. */
+void flow_table_free(struct flow_table *table);
+
+struct flow *flow_find_tag(const struct flow_table *table, uint16_t tag);
+struct flow *flow_find_client(const struct flow_table *table, const struct client *client);
+
+/*
+ * enc: adds a flow for a client that has none, under a tag of its own: one never used before, else
+ * the one that was freed first. Returns NULL when no tag is free or no memory.
+ */
+struct flow *flow_add_client(
+	struct flow_table *table, const struct client *client, uint64_t now_us);
+
+/* dec: adds a flow under a tag that has none. Returns NULL without memory. */
+struct flow *flow_add_tag(struct flow_table *table, uint16_t tag, uint64_t now_us);
+
+/* A datagram of the flow went by, in either direction. */
+void flow_touch(struct flow_table *table, struct flow *flow, uint64_t now_us);
+
+/*
+ * Forgets the flow and frees it; the descriptor in it is not closed. Its tag is not given out again
+ * until flow_free_tag().
+ */
+void flow_remove(struct flow_table *table, struct flow *flow);
+
+/* enc: the tag, whose flow was removed, may be given out again. */
+void flow_free_tag(struct flow_table *table, uint16_t tag);
+
+/*
+ * Returns the flow that has been idle longest if that is `idle_timeout_us` or more, else NULL.
+ */
+struct flow *flow_find_idle(
+	const struct flow_table *table, uint64_t now_us, uint64_t idle_timeout_us);
+
+/*
+ * Returns when flow_find_idle() is to be asked again: when the next flow can be idle, but at most
+ * once a second, or UINT64_MAX without flows.
+ */
+uint64_t flow_next_check(const struct flow_table *table, uint64_t now_us, uint64_t idle_timeout_us);
+
+#endif

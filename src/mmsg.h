@@ -1,0 +1,44 @@
+/*
+ * recvmmsg(2) and sendmmsg(2), as far as the system has them (Linux does): many datagrams a call.
+ * Elsewhere one a call; who calls goes on until nothing is left, so only speed is lost.
+ */
+#ifndef MMSG_H
+#define MMSG_H
+
+#include <sys/socket.h>
+
+#if defined(__linux__) && !defined(UOTT_PORTABLE)
+
+typedef struct mmsghdr message_header;
+#define receive_messages(fd, messages, count, flags) recvmmsg(fd, messages, count, flags, NULL)
+#define send_messages sendmmsg
+
+#else
+
+typedef struct {
+	struct msghdr msg_hdr;
+	unsigned int msg_len;
+} message_header;
+
+static inline int receive_messages(int fd, message_header *messages, unsigned int count, int flags)
+{
+	unsigned int done;
+
+	for (done = 0; done < count; done++) {
+		ssize_t length = recvmsg(fd, &messages[done].msg_hdr, flags);
+
+		if (length < 0)
+			return done > 0 ? (int)done : -1;
+		messages[done].msg_len = (unsigned int)length;
+	}
+	return (int)done;
+}
+
+static inline int send_messages(int fd, message_header *messages, unsigned int count, int flags)
+{
+	(void)count;
+	return sendmsg(fd, &messages->msg_hdr, flags) < 0 ? -1 : 1;
+}
+
+#endif
+#endif

@@ -1,0 +1,193 @@
+#include "transport.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "util.h"
+
+#define NO_TERMINAL_HINT " (and ssh -T, adb shell -T, no -t for docker and kubectl)"
+
+static bool is_closed(int fd)
+{
+	return fcntl(fd, F_GETFD) < 0 && errno == EBADF;
+}
+
+static bool is_same_file(int a, int b)
+{
+	struct stat stat_a, stat_b;
+
+	return fstat(a, &stat_a) == 0 && fstat(b, &stat_b) == 0 && stat_a.st_dev == stat_b.st_dev &&
+	       stat_a.st_ino == stat_b.st_ino;
+}
+
+void stdio_claim(struct stdio *stdio)
+{
+	bool error_closed = is_closed(STDERR_FILENO);
+	struct stat output;
+
+	stdio->input_closed = is_closed(STDIN_FILENO);
+	stdio->output_closed = is_closed(STDOUT_FILENO);
+	/* open() takes the lowest free number, so this order gives each its own. */
+	if (stdio->input_closed)
+		(void)!open("/dev/null", O_RDONLY);
+	if (stdio->output_closed)
+		(void)!open("/dev/null", O_WRONLY);
+	if (error_closed)
+		(void)!open("/dev/null", O_WRONLY);
+	/* As inetd and systemd start us: not even a usage error may be taken for frames. */
+	if (fstat(STDOUT_FILENO, &output) == 0 && S_ISSOCK(output.st_mode) &&
+		is_same_file(STDOUT_FILENO, STDERR_FILENO))
+		log_mute();
+}
+
+bool stdio_has_input(const struct stdio *stdio)
+{
+	struct stat input, null;
+
+	if (stdio->input_closed || isatty(STDIN_FILENO))
+		return false;
+	return fstat(STDIN_FILENO, &input) != 0 || stat("/dev/null", &null) != 0 ||
+	       !S_ISCHR(input.st_mode) || input.st_rdev != null.st_rdev;
+}
+
+/*
+ * O_NONBLOCK belongs to the open file description, which others share (2>&1, the next filter). A
+ * pipe opened once more has a description of its own.
+ */
+static bool reopen_nonblocking(int fd)
+{
+#if defined(__linux__) && !defined(UOTT_PORTABLE)
+	char path[] = "/proc/self/fd/1";
+	int own;
+
+	path[sizeof(path) - 2] = (char)('0' + fd);
+	own = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+	if (own < 0)
+		return false;
+	dup2(own, fd);
+	close(own);
+	return true;
+#else
+	(void)fd;
+	return false;
+#endif
+}
+
+static enum output_way choose_output_way(int fd)
+{
+	struct stat status;
+
+	if (fstat(fd, &status) != 0)
+		return OUTPUT_PLAIN;
+	if (S_ISSOCK(status.st_mode)) {
+		/* Small frames must not wait for the acknowledgement of the one before. */
+		(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+		return OUTPUT_SOCKET;
+	}
+	if (S_ISFIFO(status.st_mode) && !reopen_nonblocking(fd))
+		return OUTPUT_STEPS;
+	return OUTPUT_PLAIN;
+}
+
+const char *transport_use_stdio(
+	struct transport *transport, const struct stdio *stdio, bool reads, bool writes)
+{
+	*transport = (struct transport){.input = -1, .output = -1};
+	if (reads && stdio->input_closed)
+		return "standard input is closed: expected frames from there, or -- COMMAND";
+	if (reads && isatty(STDIN_FILENO))
+		return "standard input is a terminal: expected a pipe, a socket or a file with "
+		       "frames, or -- COMMAND" NO_TERMINAL_HINT;
+	if (writes && stdio->output_closed)
+		return "standard output is closed: frames must go there, or to -- COMMAND";
+	if (writes && isatty(STDOUT_FILENO))
+		return "standard output is a terminal: expected a pipe, a socket or a file for "
+		       "frames, or -- COMMAND" NO_TERMINAL_HINT;
+	if (reads)
+		transport->input = STDIN_FILENO;
+	if (!writes)
+		return NULL;
+	transport->output = STDOUT_FILENO;
+	if (is_same_file(STDOUT_FILENO, STDERR_FILENO))
+		log_mute();
+	transport->output_way = choose_output_way(STDOUT_FILENO);
+	return NULL;
+}
+
+int transport_run(struct transport *transport, char *const command[], bool reads)
+{
+	*transport = (struct transport){.input = -1, .output = -1, .output_way = OUTPUT_PLAIN};
+	return child_start(
+		&transport->child, command, &transport->output, reads ? &transport->input : NULL);
+}
+
+ssize_t transport_read(const struct transport *transport, void *buffer, size_t size)
+{
+	return read(transport->input, buffer, size);
+}
+
+/* POSIX: after poll() said POLLOUT, a pipe takes PIPE_BUF bytes without blocking. */
+static ssize_t write_in_steps(int fd, const struct iovec *pieces, int count)
+{
+	ssize_t total = 0;
+
+	for (int i = 0; i < count; i++) {
+		const char *p = pieces[i].iov_base;
+		size_t left = pieces[i].iov_len;
+
+		while (left > 0) {
+			struct pollfd room = {.fd = fd, .events = POLLOUT};
+			ssize_t written = -1;
+
+			errno = EAGAIN;
+			if (poll(&room, 1, 0) == 1)
+				written = write(fd, p, min_size(left, PIPE_BUF));
+			if (written < 0)
+				return total > 0 ? total : -1;
+			p += written;
+			left -= (size_t)written;
+			total += written;
+		}
+	}
+	return total;
+}
+
+ssize_t transport_write(const struct transport *transport, const struct iovec *pieces, int count)
+{
+	struct msghdr message = {
+		.msg_iov = (struct iovec *)(uintptr_t)pieces,
+		.msg_iovlen = (size_t)count,
+	};
+
+	switch (transport->output_way) {
+	case OUTPUT_SOCKET:
+		return sendmsg(transport->output, &message, MSG_DONTWAIT);
+	case OUTPUT_STEPS:
+		return write_in_steps(transport->output, pieces, count);
+	case OUTPUT_PLAIN:
+		break;
+	}
+	return writev(transport->output, pieces, count);
+}
+
+void transport_close_input(struct transport *transport)
+{
+	if (transport->input >= 0)
+		close(transport->input);
+	transport->input = -1;
+}
+
+void transport_close_output(struct transport *transport)
+{
+	if (transport->output >= 0)
+		close(transport->output);
+	transport->output = -1;
+}

@@ -1,0 +1,299 @@
+#include "udp.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "util.h"
+
+enum {
+	RECEIVE_BUFFER_SIZE = 4 * 1024 * 1024
+};
+
+static_assert(BATCH_SLOT_SIZE >= FRAME_HEADER_SIZE + UDP_PAYLOAD_MAX, "the largest frame fits");
+
+static void set_option(int fd, int level, int option, int value)
+{
+	/* What these options improve works without them too, so a refusal is not an error. */
+	(void)setsockopt(fd, level, option, &value, sizeof(value));
+}
+
+static int open_socket(int family)
+{
+#ifdef SOCK_CLOEXEC
+	int fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+#else
+	int fd = socket(family, SOCK_DGRAM, 0);
+
+	if (fd >= 0)
+		fcntl(fd, F_SETFD, FD_CLOEXEC);
+#endif
+#ifdef SO_RXQ_OVFL
+	if (fd >= 0)
+		set_option(fd, SOL_SOCKET, SO_RXQ_OVFL, 1);
+#endif
+	return fd;
+}
+
+static int close_failed(int fd)
+{
+	int error = errno;
+
+	close(fd);
+	errno = error;
+	return -1;
+}
+
+static void ask_for_local_addresses(int fd, int family)
+{
+#ifdef IP_PKTINFO
+	set_option(fd, IPPROTO_IP, IP_PKTINFO, 1); /* an IPv6 socket may have IPv4 clients */
+#endif
+#ifdef IPV6_RECVPKTINFO
+	if (family == AF_INET6)
+		set_option(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
+#endif
+	(void)family;
+}
+
+int udp_open_bound(const struct address *address, bool dual_stack)
+{
+	int family = address->any.sa_family;
+	int fd = open_socket(family);
+
+	if (fd < 0)
+		return -1;
+	set_option(fd, SOL_SOCKET, SO_RCVBUF, RECEIVE_BUFFER_SIZE);
+#ifdef SO_RCVBUFFORCE
+	set_option(fd, SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER_SIZE);
+#endif
+	if (family == AF_INET6)
+		set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, !dual_stack);
+	if (address_is_wildcard(address))
+		ask_for_local_addresses(fd, family);
+	if (bind(fd, &address->any, address_length(address)) != 0)
+		return close_failed(fd);
+	return fd;
+}
+
+/* Until it was connected, the socket took datagrams from anybody: they are not the target's. */
+static void discard_strangers(int fd)
+{
+	uint8_t byte;
+
+	while (recv(fd, &byte, sizeof(byte), MSG_DONTWAIT) >= 0)
+		;
+}
+
+int udp_open_connected(const struct address *target, const struct address *source)
+{
+	int fd = open_socket(target->any.sa_family);
+
+	if (fd < 0)
+		return -1;
+	if (source && bind(fd, &source->any, address_length(source)) != 0)
+		return close_failed(fd);
+	if (connect(fd, &target->any, address_length(target)) != 0)
+		return close_failed(fd);
+	discard_strangers(fd);
+	return fd;
+}
+
+void udp_bound_address(int socket, struct address *address)
+{
+	socklen_t length = sizeof(*address);
+
+	memset(address, 0, sizeof(*address));
+	(void)getsockname(socket, &address->any, &length);
+}
+
+void batch_init(struct batch *batch)
+{
+	batch->used = 0;
+	for (size_t i = 0; i < BATCH_MAX; i++) {
+		struct datagram *datagram = &batch->datagrams[i];
+
+		datagram->payload = batch->slots[i] + FRAME_HEADER_SIZE;
+		batch->vectors[i] = (struct iovec){datagram->payload, UDP_PAYLOAD_MAX};
+		batch->messages[i].msg_hdr = (struct msghdr){
+			.msg_name = &datagram->peer,
+			.msg_iov = &batch->vectors[i],
+			.msg_iovlen = 1,
+			.msg_control = batch->controls[i],
+		};
+	}
+}
+
+static void set_local_ip4(struct local_address *local, struct in_addr ip)
+{
+	memset(&local->ip, 0, sizeof(local->ip));
+	local->ip.s6_addr[10] = local->ip.s6_addr[11] = 0xff;
+	memcpy(&local->ip.s6_addr[12], &ip, sizeof(ip));
+}
+
+/* A datagram to a group was not sent to an address of ours: the system chooses where from. */
+static void set_local_ip6(struct local_address *local, const struct in6_pktinfo *info)
+{
+	if (IN6_IS_ADDR_MULTICAST(&info->ipi6_addr) || IN6_IS_ADDR_V4MAPPED(&info->ipi6_addr))
+		return; /* for mapped addresses IP_PKTINFO says more */
+	local->ip = info->ipi6_addr;
+	if (IN6_IS_ADDR_LINKLOCAL(&info->ipi6_addr))
+		local->interface = info->ipi6_ifindex;
+}
+
+static void read_control(
+	struct msghdr *message, struct local_address *local, uint32_t *kernel_drops)
+{
+	struct cmsghdr *c;
+
+	memset(local, 0, sizeof(*local));
+	for (c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
+#ifdef IP_PKTINFO
+		if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
+			struct in_pktinfo info;
+
+			memcpy(&info, CMSG_DATA(c), sizeof(info));
+			set_local_ip4(local, info.ipi_spec_dst);
+		}
+#endif
+#ifdef IPV6_PKTINFO
+		if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
+			struct in6_pktinfo info;
+
+			memcpy(&info, CMSG_DATA(c), sizeof(info));
+			set_local_ip6(local, &info);
+		}
+#endif
+#ifdef SO_RXQ_OVFL
+		if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_RXQ_OVFL)
+			memcpy(kernel_drops, CMSG_DATA(c), sizeof(*kernel_drops));
+#endif
+	}
+}
+
+/* An earlier datagram came back (ICMP): the error belongs to that one, not to the socket. */
+static bool tells_of_earlier_datagram(int error)
+{
+	return error == ECONNREFUSED || error == EHOSTUNREACH || error == ENETUNREACH ||
+	       error == EHOSTDOWN || error == ECONNRESET || error == EPROTO ||
+	       error == ENOPROTOOPT || error == EACCES;
+}
+
+size_t udp_receive(
+	int socket, struct batch *batch, uint32_t *kernel_drops, struct counters *counters)
+{
+	message_header *messages = batch->messages + batch->used;
+	size_t room = BATCH_MAX - batch->used;
+	uint32_t drops_before = *kernel_drops;
+	int received;
+
+	for (size_t i = 0; i < room; i++) {
+		messages[i].msg_hdr.msg_namelen = sizeof(struct address);
+		messages[i].msg_hdr.msg_controllen = CONTROL_SIZE;
+	}
+	received = receive_messages(socket, messages, (unsigned int)room, MSG_DONTWAIT);
+	if (received < 0) {
+		counters->value[REFUSED] += tells_of_earlier_datagram(errno);
+		return 0;
+	}
+	for (int i = 0; i < received; i++) {
+		struct datagram *datagram = &batch->datagrams[batch->used++];
+
+		datagram->length = (uint16_t)messages[i].msg_len;
+		read_control(&messages[i].msg_hdr, &datagram->local, kernel_drops);
+		counters->value[UDP_IN_BYTES] += datagram->length;
+	}
+	counters->value[UDP_IN] += (uint64_t)received;
+	counters->value[DROP_KERNEL] += *kernel_drops - drops_before;
+	return (size_t)received;
+}
+
+static void add_control(struct msghdr *message, int level, int type, const void *data, size_t size)
+{
+	struct cmsghdr *c;
+
+	message->msg_controllen = CMSG_SPACE(size);
+	c = CMSG_FIRSTHDR(message);
+	c->cmsg_level = level;
+	c->cmsg_type = type;
+	c->cmsg_len = CMSG_LEN(size);
+	memcpy(CMSG_DATA(c), data, size);
+}
+
+/* Makes the datagram leave from `local` (ip(7), RFC 3542 section 6.2). */
+static void set_local(struct msghdr *message, const struct local_address *local)
+{
+	if (IN6_IS_ADDR_V4MAPPED(&local->ip)) {
+#ifdef IP_PKTINFO
+		struct in_pktinfo info = {0};
+
+		memcpy(&info.ipi_spec_dst, &local->ip.s6_addr[12], sizeof(info.ipi_spec_dst));
+		add_control(message, IPPROTO_IP, IP_PKTINFO, &info, sizeof(info));
+#endif
+	} else {
+#ifdef IPV6_PKTINFO
+		struct in6_pktinfo info = {
+			.ipi6_addr = local->ip, .ipi6_ifindex = local->interface};
+
+		add_control(message, IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof(info));
+#endif
+	}
+}
+
+static void count_failed_send(int error, struct counters *counters)
+{
+	counters->value[error == EMSGSIZE ? DROP_TOO_BIG : DROP_SEND_FAILED]++;
+}
+
+/* What the system call wants to be told about datagrams to send. */
+struct send_batch {
+	message_header messages[BATCH_MAX];
+	struct iovec vectors[BATCH_MAX];
+	alignas(max_align_t) uint8_t controls[BATCH_MAX][CONTROL_SIZE];
+};
+
+static void prepare(struct send_batch *batch, size_t i, const struct outgoing *datagram)
+{
+	struct msghdr *message = &batch->messages[i].msg_hdr;
+
+	batch->vectors[i] = (struct iovec){(void *)(uintptr_t)datagram->payload, datagram->length};
+	*message = (struct msghdr){.msg_iov = &batch->vectors[i], .msg_iovlen = 1};
+	if (datagram->peer) {
+		message->msg_name = (void *)(uintptr_t)datagram->peer;
+		message->msg_namelen = address_length(datagram->peer);
+	}
+	if (datagram->local && !IN6_IS_ADDR_UNSPECIFIED(&datagram->local->ip)) {
+		message->msg_control = batch->controls[i];
+		set_local(message, datagram->local);
+	}
+}
+
+void udp_send(int socket, const struct outgoing *datagrams, size_t count, struct counters *counters)
+{
+	struct send_batch batch;
+	size_t done = 0, sent_again = SIZE_MAX;
+
+	assert(count <= BATCH_MAX);
+	for (size_t i = 0; i < count; i++)
+
+		prepare(&batch, i, &datagrams[i]);
+	while (done < count) {
+		int sent = send_messages(
+			socket, batch.messages + done, (unsigned int)(count - done), MSG_DONTWAIT);
+
+		if (sent > 0) {
+			for (int i = 0; i < sent; i++)
+				counters->value[UDP_OUT_BYTES] += datagrams[done++].length;
+			counters->value[UDP_OUT] += (uint64_t)sent;
+		} else if (errno != EAGAIN && sent_again != done) {
+			/* Whatever an earlier datagram met is told only once. */
+			counters->value[REFUSED] += tells_of_earlier_datagram(errno);
+			sent_again = done;
+		} else {
+			count_failed_send(errno, counters);
+			done++;
+		}
+	}
+}

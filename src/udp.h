@@ -1,0 +1,85 @@
+/*
+ * UDP sockets: opening them, and receiving and sending datagrams in batches. Errors of single
+ * datagrams are counted here and never end anything.
+ */
+#ifndef UDP_H
+#define UDP_H
+
+#include <stdalign.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "address.h"
+#include "counters.h"
+#include "frame.h"
+#include "mmsg.h"
+
+enum {
+	BATCH_MAX = 64,
+	UDP_PAYLOAD_MAX = 65535,
+	/* Apart from the header of a frame, room that keeps slots from sharing cache sets. */
+	BATCH_SLOT_SIZE = UDP_PAYLOAD_MAX + FRAME_HEADER_SIZE + 1 + 192,
+	CONTROL_SIZE = 128, /* more than a packet info and a drop count need; aligned */
+};
+
+/* A datagram received; `payload` has FRAME_HEADER_SIZE writable bytes in front of it. */
+struct datagram {
+	struct address peer;
+	struct local_address local;
+	uint8_t *payload;
+	uint16_t length;
+};
+
+/* Datagrams received and not yet passed on. No heap; about 4 MiB of which only used pages count. */
+struct batch {
+	size_t used;
+	struct datagram datagrams[BATCH_MAX];
+	message_header messages[BATCH_MAX];
+	struct iovec vectors[BATCH_MAX];
+	alignas(max_align_t) uint8_t controls[BATCH_MAX][CONTROL_SIZE];
+	uint8_t slots[BATCH_MAX][BATCH_SLOT_SIZE];
+};
+
+/* A datagram to be sent. */
+struct outgoing {
+	const struct address *peer;        /* NULL on a connected socket */
+	const struct local_address *local; /* where it must come from; NULL: the system decides */
+	const uint8_t *payload;
+	uint16_t length;
+};
+
+/*
+ * Opens a socket bound to `address`, with a large receive buffer. With `dual_stack`, an IPv6
+ * wildcard takes IPv4 too. Where the address is a wildcard, received datagrams tell their local
+ * address. Returns the descriptor, or -1 with errno.
+ */
+int udp_open_bound(const struct address *address, bool dual_stack);
+
+/*
+ * Opens a socket that exchanges datagrams with `target` alone, from the host address `source`
+ * unless that is NULL. Returns the descriptor, or -1 with errno.
+ */
+int udp_open_connected(const struct address *target, const struct address *source);
+
+/* Stores the address that the socket is bound to. */
+void udp_bound_address(int socket, struct address *address);
+
+void batch_init(struct batch *batch);
+
+/*
+ * Receives what waits on the socket, without blocking, behind the batch's other datagrams and as
+ * far as there is room. Returns how many. Counts datagrams, errors, and by the change against
+ * *kernel_drops those that the kernel had no room for.
+ */
+size_t udp_receive(
+	int socket, struct batch *batch, uint32_t *kernel_drops, struct counters *counters);
+
+/*
+ * Sends up to BATCH_MAX datagrams without blocking. One that cannot be sent is dropped and counted;
+ * one whose send only told of an earlier refusal (ICMP) is sent again once.
+ */
+void udp_send(
+	int socket, const struct outgoing *datagrams, size_t count, struct counters *counters);
+
+#endif

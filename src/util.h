@@ -1,0 +1,61 @@
+#ifndef UTIL_H
+#define UTIL_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+
+#define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
+
+enum {
+	US_PER_MS = 1000,
+	US_PER_SECOND = 1000000,
+};
+
+static inline size_t min_size(size_t a, size_t b)
+{
+	return a < b ? a : b;
+}
+
+static inline uint64_t min_u64(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+static inline uint64_t max_u64(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+/* Integers of the stream are little-endian; by bytes, so that alignment and host order are moot. */
+static inline uint16_t le16_load(const uint8_t *p)
+{
+	return (uint16_t)(p[0] | p[1] << 8);
+}
+
+static inline void le16_store(uint8_t *p, uint16_t value)
+{
+	p[0] = (uint8_t)(value & 0xff);
+	p[1] = (uint8_t)(value >> 8);
+}
+
+/* As poll(2) wants it (negative: for ever), rounded up so that no wait ends early. */
+static inline int timeout_ms(int64_t timeout_us)
+{
+	int64_t ms = (timeout_us + US_PER_MS - 1) / US_PER_MS;
+
+	if (timeout_us < 0)
+		return -1;
+	return ms < INT32_MAX ? (int)ms : INT32_MAX;
+}
+
+/* Microseconds on a clock that nobody sets (CLOCK_MONOTONIC). */
+static inline uint64_t clock_now_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * US_PER_SECOND + (uint64_t)now.tv_nsec / 1000;
+}
+
+#endif

@@ -1,0 +1,128 @@
+#!/usr/bin/env bats
+# Goal: the command line does what the man pages say, and says what is wrong with it.
+load helpers
+bats_require_minimum_version 1.5.0
+
+@test "--help goes to standard output and ends with status 0" {
+  for program in "$enc" "$dec"; do
+    for option in -h --help; do
+      run -0 --separate-stderr "$program" $option
+      [[ $output == "Usage: $(basename "$program") "* ]]
+      [ -z "$stderr" ]
+    done
+  done
+}
+
+@test "--version names the program and the version" {
+  run -0 --separate-stderr "$enc" --version
+  [[ $output =~ ^uott-enc\ [0-9]+\.[0-9]+\.[0-9]+$ ]]
+  run -0 --separate-stderr "$dec" -V
+  [[ $output =~ ^uott-dec\ [0-9]+\.[0-9]+\.[0-9]+$ ]]
+}
+
+@test "wrong usage ends with status 2, the offending text on standard error, and nothing on standard output" {
+  wrong() {
+    local text=$1
+    shift
+    run -2 --separate-stderr "$@"
+    [ -z "$output" ] || fail "'$*' wrote to standard output: $output"
+    [[ $stderr == *"$text"* ]] || fail "'$*' said: $stderr"
+  }
+  wrong "[HOST:]PORT" "$enc"
+  wrong "HOST:PORT" "$dec"
+  wrong "'53': expected HOST:PORT" "$dec" 53
+  wrong "'-x'" "$enc" -x 53
+  wrong "'--frobnicate'" "$dec" --frobnicate 127.0.0.1:53
+  wrong "'-t'" "$dec" 127.0.0.1:53 -t
+  wrong "'soon'" "$dec" -t soon 127.0.0.1:53
+  wrong "'127.0.0.1:65536'" "$dec" 127.0.0.1:65536
+  wrong "'::1:53'" "$dec" ::1:53
+  wrong "'extra'" "$enc" 127.0.0.1 53 extra
+  wrong "COMMAND" "$enc" 53 --
+}
+
+@test "options of later times are refused as unknown" {
+  for option in -r -s -l; do
+    run -2 "$enc" "$option" 1 53
+    [[ $output == *"unknown option '$option'"* ]]
+  done
+}
+
+@test "a host that does not exist ends with status 1 and its name" {
+  run -1 "$dec" no-such-host.invalid:53 </dev/null
+  [[ $output == *"no-such-host.invalid"* ]]
+  run -1 "$enc" -u no-such-host.invalid:53
+  [[ $output == *"no-such-host.invalid"* ]]
+}
+
+@test "a port in use ends with status 1, the address and the reason" {
+  start_peer echo echo
+  run -1 --separate-stderr "$enc" -u "127.0.0.1:$port"
+  [[ $stderr == *"127.0.0.1:$port"*"in use"* ]]
+  [ -z "$output" ]
+}
+
+@test "a terminal as standard output is refused with a hint" {
+  run -2 script -qec "$enc 0" /dev/null </dev/null
+  [[ $output == *"standard output is a terminal"*"COMMAND"* ]]
+  run -2 script -qec "$dec 127.0.0.1:53 </dev/null" /dev/null
+  [[ $output == *"standard output is a terminal"*"ssh -T"* ]]
+}
+
+@test "a terminal as standard input of dec is refused with a hint" {
+  run -2 script -qec "$dec 127.0.0.1:53 >out" /dev/null </dev/null
+  [[ $output == *"standard input is a terminal"* ]]
+}
+
+@test "closed standard descriptors are told, and their numbers never become sockets" {
+  run -2 --separate-stderr bash -c "'$dec' 127.0.0.1:53 <&-"
+  [[ $stderr == *"standard input is closed"* ]]
+  run -2 --separate-stderr bash -c "'$enc' -u 0 >&-"
+  [[ $stderr == *"standard output is closed"* ]]
+  run -0 --separate-stderr bash -c "frame=1; printf 'UOTT\0\0\1\0x' | '$dec' -u 127.0.0.1:9 2>&-"
+  [ -z "$output" ]
+}
+
+@test "standard error that is the same file as standard output is never written to" {
+  printf 'noise UOTT\xff\xff\x01\x00x then garbage' >in
+  run -1 --separate-stderr "$dec" 127.0.0.1:9 <in
+  [[ $stderr == *corrupt* ]]
+  status=0
+  "$dec" 127.0.0.1:9 <in >both 2>&1 || status=$?
+  expect_equal "$status" 1
+  [ ! -s both ] || fail "wrote: $(cat both)"
+}
+
+@test "the address may be two words, with brackets around IPv6 or without" {
+  start_peer echo echo ::1
+  for words in "::1 $port" "[::1] $port" "[::1]:$port"; do
+    # shellcheck disable=SC2086 # two words
+    frame 7 hello | "$dec" -t 10 $words >out &
+    pid=$!
+    wait_until [ -s out ]
+    kill $pid
+    wait $pid
+    frame 7 hello | cmp - out
+    rm out
+  done
+}
+
+@test "a service name is a port" {
+  run -1 "$dec" 127.0.0.1:no-such-service </dev/null
+  [[ $output == *"no-such-service"* ]]
+  run -0 "$dec" 127.0.0.1:domain </dev/null
+}
+
+@test "an IPv4 address under -6 and an IPv6 address under -4 are refused" {
+  run -1 "$dec" -6 127.0.0.1:53 </dev/null
+  run -1 "$dec" -4 "[::1]:53" </dev/null
+}
+
+@test "-q says nothing but why the program had to end" {
+  start quiet "$enc" -q -u 127.0.0.1:0 -- sh -c 'echo >ready; exec cat >/dev/null'
+  wait_until [ -s ready ]
+  kill "$pid"
+  finish "$pid"
+  expect_equal "$status" 0
+  [ ! -s quiet.err ]
+}

@@ -1,0 +1,277 @@
+#!/usr/bin/env bats
+# Goal: every way to end is quiet, complete and told by the exit status; nothing is left behind.
+load helpers
+bats_require_minimum_version 1.5.0
+
+@test "enc ends with status 0 when the far side closes, and names -u if not one byte had come" {
+  run -0 --separate-stderr bash -c ": | '$enc' 127.0.0.1:0 >stream"
+  [[ $stderr == *"-u"* ]]
+  mkfifo back
+  exec 9<>back
+  start_enc enc 0 <back
+  exec 9>back
+  printf one | "$peer" post 127.0.0.1 "$port"
+  wait_until has_bytes enc.out 11
+  cat enc.out >&9
+  exec 9>&-
+  finish "$pid"
+  expect_equal "$status" 0
+  expect_not_said enc.err "-u"
+}
+
+@test "enc without a way back says so once and keeps going, one way" {
+  start_enc enc 0 </dev/null
+  expect_equal "$(grep -c 'one way, as with -u' enc.err)" 1
+  printf one | "$peer" post 127.0.0.1 "$port"
+  wait_until has_bytes enc.out 11
+  frame 0 one | cmp - enc.out
+  start_enc closed 0 <&-
+  expect_said closed.err "one way, as with -u"
+  script -qec "'$enc' -v 0 >tty.out 2>tty.err" /dev/null </dev/zero >/dev/null 3>&- &
+  echo $! >>pids
+  wait_until said tty.err "one way, as with -u"
+}
+
+@test "dec at the end of its input waits for late replies" {
+  start_peer hold hold
+  hold=$port
+  frame 65535 question >stream
+  start dec "$dec" -t 1000 "127.0.0.1:$hold" <stream
+  wait_until said hold.out held
+  printf release | "$peer" post 127.0.0.1 "$hold"
+  wait_until has_bytes dec.out 16
+  cmp stream dec.out
+  kill "$pid"
+  finish "$pid"
+  expect_equal "$status" 0
+}
+
+@test "dec ends after the linger time" {
+  start_peer hold hold
+  frame 65535 question | "$dec" -t 0 "127.0.0.1:$port" >out
+  frame 65535 question | "$dec" -t 0.1 "127.0.0.1:$port" >out
+  [ ! -s out ]
+}
+
+@test "dec with nobody to wait for ends at once" {
+  "$dec" -t 1000 127.0.0.1:9 </dev/null
+}
+
+@test "dec -u ends at once after the last datagram is sent" {
+  start_peer sink collect 1 got
+  frame 0 last | "$dec" -t 1000 -u "127.0.0.1:$port"
+  finish "$pid"
+  expect_equal "$(cat got)" last
+}
+
+@test "a closed reader ends enc and dec quietly with status 0, at once and without a datagram" {
+  mkfifo in
+  exec 9<>in
+  for program in "$enc -u 127.0.0.1:1${RANDOM: -4}" "$dec 127.0.0.1:9"; do
+    # The reader of its output ends as soon as the program runs; its input stays open.
+    # shellcheck disable=SC2086 # words
+    { $program 2>err && echo $? >status; } <&9 3>&- | wait_until pgrep -f "$program"
+    expect_equal "$(cat status)" 0
+    [ ! -s err ]
+    rm status
+  done
+}
+
+@test "what the far side sent before it closed is delivered, though nobody reads the replies" {
+  start_peer sink collect 2 got
+  { frame 0 one && frame 1 two; } >stream
+  "$dec" "127.0.0.1:$port" <stream | :
+  finish "$pid"
+  expect_equal "$(cat got)" onetwo
+}
+
+@test "SIGINT, SIGTERM and SIGHUP end enc and dec with status 0" {
+  mkfifo in
+  exec 9<>in
+  for signal in TERM HUP INT; do
+    start_enc_with_default_signals
+    kill -$signal "$pid"
+    finish "$pid"
+    expect_equal "$status" 0
+    start dec env --default-signal=INT "$dec" -v 127.0.0.1:9 <in
+    frame 0 x >&9
+    wait_until said dec.err 'flow 0'
+    kill -$signal "$pid"
+    finish "$pid"
+    expect_equal "$status" 0
+  done
+}
+
+# A shell without job control starts what is in the background with SIGINT ignored.
+start_enc_with_default_signals() {
+  start enc env --default-signal=INT "$enc" -v -u 0
+  wait_until said enc.err "listening on"
+}
+
+@test "a signal that was ignored at the start stays ignored" {
+  start enc bash -c "trap '' HUP; exec '$enc' -v -u 0"
+  wait_until said enc.err "listening on"
+  port=$(listening_port enc.err)
+  kill -HUP "$pid"
+  printf one | "$peer" post 127.0.0.1 "$port"
+  wait_until has_bytes enc.out 11
+}
+
+@test "SIGPIPE never kills" {
+  start_enc enc -u 0
+  kill -PIPE "$pid"
+  printf one | "$peer" post 127.0.0.1 "$port"
+  wait_until has_bytes enc.out 11
+}
+
+@test "COMMAND's exit status becomes enc's and dec's" {
+  run -3 "$enc" 127.0.0.1:0 -- sh -c 'exit 3'
+  run -3 "$dec" 127.0.0.1:9 -- sh -c 'exit 3'
+  run -3 "$enc" -u 127.0.0.1:0 -- sh -c 'exit 3'
+  run -0 "$enc" 127.0.0.1:0 -- true
+  run -137 "$enc" 127.0.0.1:0 -- sh -c 'kill -9 $$'
+  run -127 "$enc" 127.0.0.1:0 -- no-such-command
+  [[ $output == *"'no-such-command'"* ]]
+  run -126 "$enc" 127.0.0.1:0 -- /dev/null
+  run -126 "$dec" 127.0.0.1:9 -- /
+}
+
+@test "COMMAND's end is the end, even if somebody else still holds its pipes" {
+  run -3 "$enc" 127.0.0.1:0 -- sh -c 'sleep 1000 2>/dev/null & echo $! >orphan; exit 3'
+  kill "$(cat orphan)"
+}
+
+@test "COMMAND runs without a shell, in the same process group, with the same standard error" {
+  run -0 --separate-stderr "$enc" -q 127.0.0.1:0 -- sh -c 'echo $(ps -o pgid= -p $$) $(ps -o pgid= -p $PPID) >&2; echo "$1" >&2' sh '$HOME; echo no'
+  # shellcheck disable=SC2086 # two words
+  expect_equal ${stderr_lines[0]}
+  expect_equal "${stderr_lines[1]}" '$HOME; echo no'
+}
+
+@test "COMMAND finds SIGPIPE as usual" {
+  run -141 --separate-stderr "$enc" -q 127.0.0.1:0 -- sh -c 'kill -PIPE $$; echo alive >&2'
+  [[ $stderr != *alive* ]]
+}
+
+@test "a signal to the program ends COMMAND too: first by closing its input" {
+  start_enc enc 0 -- sh -c 'cat >/dev/null; echo closed >end'
+  kill "$pid"
+  finish "$pid"
+  expect_equal "$status" 0
+  expect_equal "$(cat end)" closed
+}
+
+@test "COMMAND that does not end by itself is sent SIGTERM after the linger time" {
+  start_enc enc -t 0.1 0 -- sh -c 'trap "echo asked >end; exit" TERM; while :; do read -r _; done'
+  kill "$pid"
+  finish "$pid"
+  expect_equal "$status" 0
+  expect_equal "$(cat end)" asked
+}
+
+@test "COMMAND that ignores SIGTERM is killed, and no process is left" {
+  start_enc enc -t 0 0 -- sh -c 'trap "" TERM; echo $$ >command; while :; do read -r _; done'
+  wait_until [ -s command ]
+  kill "$pid"
+  finish "$pid"
+  expect_equal "$status" 0
+  run ! kill -0 "$(cat command)"
+}
+
+@test "killing enc with SIGKILL ends COMMAND and dec" {
+  start_peer echo echo
+  start_enc enc 0 -- sh -c "echo \$\$ >command; exec '$dec' 127.0.0.1:$port"
+  expect_equal "$(ask "$port" hello)" hello
+  kill -9 "$pid"
+  wait_until is_gone "$(cat command)"
+}
+
+@test "killing dec with SIGKILL ends enc with its status" {
+  start_enc enc 0 -- sh -c "echo \$\$ >command; exec '$dec' 127.0.0.1:9"
+  wait_until [ -s command ]
+  kill -9 "$(cat command)"
+  finish "$pid"
+  expect_equal "$status" 137
+}
+
+@test "no flag of an inherited descriptor changes for others" {
+  mkfifo in out
+  exec 8<>out 9<>in
+  flags() { awk '/^flags/ {print $2}' "/proc/$BASHPID/fdinfo/$1"; }
+  before="$(flags 8) $(flags 9)"
+  "$enc" -v 127.0.0.1:0 <&9 >&8 2>err 3>&- 8>&- 9>&- &
+  pid=$!
+  wait_until said err listening
+  expect_equal "$(flags 8) $(flags 9)" "$before"
+  kill $pid
+  finish $pid
+  expect_equal "$(flags 8) $(flags 9)" "$before"
+}
+
+@test "regular files and /dev/null work as standard input and output" {
+  start_peer echo echo
+  frame 65535 hello >stream
+  "$dec" -t 1000 "127.0.0.1:$port" <stream >replies &
+  pid=$!
+  wait_until has_bytes replies 13
+  kill $pid
+  wait $pid
+  cmp stream replies
+  "$dec" -t 0 "127.0.0.1:$port" <stream >/dev/null
+  "$dec" -u "127.0.0.1:$port" </dev/null >/dev/null
+}
+
+@test "frames that COMMAND left behind are delivered, though many sockets are ready" {
+  start_peer sink collect 1000000 got
+  target=$port
+  cat >frames.sh <<'END'
+i=0
+while [ $i -lt 300 ]; do
+  printf "UOTT\\$(printf %03o $((i % 256)))\\$(printf %03o $((i / 256)))\004\000LAST"
+  i=$((i + 1))
+done
+END
+  "$dec" -t 10 "127.0.0.1:$target" -- sh ./frames.sh
+  wait_until has_bytes got 1200
+}
+
+@test "a file that cannot grow is an error at once" {
+  status=0
+  bash -c "ulimit -f 8; exec '$enc' -v -u 127.0.0.1:0" >capture 2>enc.err 3>&- &
+  pid=$!
+  echo "$pid" >>pids
+  wait_until said enc.err "listening on"
+  "$peer" blast 30 1200 127.0.0.1 "$(listening_port enc.err)" || : # enc may be gone by then
+  finish "$pid"
+  expect_equal "$status" 1
+  expect_said enc.err "cannot write frames: File too large"
+  "$enc" -v -u 127.0.0.1:0 >/dev/full 2>full.err 3>&- &
+  pid=$!
+  echo "$pid" >>pids
+  wait_until said full.err "listening on"
+  "$peer" blast 1 10 127.0.0.1 "$(listening_port full.err)"
+  finish "$pid"
+  expect_equal "$status" 1
+  expect_said full.err "cannot write frames: No space left on device"
+}
+
+@test "a ^C that ends COMMAND too is no error, whatever the pipe was doing" {
+  start enc setsid env --default-signal=INT "$enc" -v 0 -- sleep 1000
+  wait_until said enc.err "listening on"
+  port=$(listening_port enc.err)
+  for _ in 1 2 3 4 5; do head -c 30000 /dev/zero | "$peer" post 127.0.0.1 "$port"; done
+  kill -USR1 "$pid"
+  wait_until said enc.err "udp_in=5 "
+  kill -INT -- "-$pid"
+  finish "$pid"
+  expect_equal "$status" 0
+  expect_not_said enc.err "inside a frame"
+}
+
+@test "COMMAND that does not read any more keeps its own status" {
+  start_enc enc -t 30 0 -- sh -c 'exec <&-; echo >ready; until [ -e end ]; do :; done; for i in 1 2 3 4 5 6 7 8 9; do printf "UOTT\377\377\001\000x"; done; exit 5'
+  wait_until [ -s ready ]
+  : >end
+  finish "$pid"
+  expect_equal "$status" 5
+}

@@ -1,0 +1,155 @@
+#!/usr/bin/env bats
+# Goal: datagrams of every size arrive byte for byte, both ways, from and to the right addresses.
+load helpers
+bats_require_minimum_version 1.5.0
+
+# through SIZE HOST: a random datagram of SIZE bytes goes to the echo and comes back the same.
+through() {
+  head -c "$1" /dev/urandom >sent
+  "$peer" send "$2" "$port" <sent >received
+  cmp sent received || fail "a datagram of $1 bytes came back different"
+}
+
+@test "datagrams of 0 to 65507 bytes come back byte for byte over IPv4" {
+  start_peer echo echo
+  start_enc enc 0 -- "$dec" "127.0.0.1:$port"
+  for size in 0 1 2 7 8 9 1472 8972 65507; do through $size 127.0.0.1; done
+}
+
+@test "datagrams of 0 to 65527 bytes come back byte for byte over IPv6" {
+  start_peer echo echo ::1
+  start_enc enc "[::1]:0" -- "$dec" "[::1]:$port"
+  for size in 0 1 1452 8952 65507 65527; do through $size ::1; done
+}
+
+@test "an IPv6 client reaches an IPv4 target, and a datagram too big for it is dropped, counted and said once" {
+  start_peer echo echo
+  start_enc enc "[::1]:0" -- "$dec" -v "127.0.0.1:$port"
+  through 1000 ::1
+  for size in 65508 65527; do head -c $size /dev/zero | "$peer" post ::1 "$port"; done
+  through 65507 ::1
+  expect_said enc.err "too big"
+  expect_equal "$(grep -c "too big" enc.err)" 1
+  kill "$pid"
+  finish "$pid"
+  expect_equal "$status" 0
+  expect_said enc.err "drop_too_big=2"
+}
+
+@test "the order of a flow's datagrams is kept, and none is missing" {
+  start_peer sink collect 2000 got
+  sink=$pid
+  start_enc enc -u 0 -- "$dec" -u "127.0.0.1:$port"
+  "$peer" blast 2000 100 127.0.0.1 "$port"
+  finish "$sink"
+  expect_equal "$status" 0
+  (fold -w 100 got && echo) | sed 's/ x*$//' >numbers
+  seq 0 1999 | cmp - numbers
+}
+
+@test "1000 clients at once each get their own replies and nobody else's" {
+  start_peer echo echo
+  start_enc enc 0 -- "$dec" "127.0.0.1:$port"
+  run -0 "$peer" clients 1000 127.0.0.1 "$port"
+  [[ $output == "1000 clients got their own replies" ]]
+}
+
+@test "a wildcard enc answers from the address that the client sent to" {
+  start_peer echo echo
+  start_enc enc 0.0.0.0:0 -- "$dec" "127.0.0.1:$port"
+  for host in 127.0.0.1 127.0.0.2 127.1.2.3; do
+    expect_equal "$(ask "$port" "via $host" $host)" "via $host"
+  done
+}
+
+@test "a dual-stack enc serves IPv4 and IPv6, each from the right address" {
+  start_peer echo echo
+  start_enc enc "*:0" -- "$dec" "127.0.0.1:$port"
+  for host in 127.0.0.1 127.0.0.2 ::1; do
+    expect_equal "$(ask "$port" "via $host" $host)" "via $host"
+  done
+}
+
+@test "an IPv6 wildcard leaves IPv4 to others, and -4 and -6 narrow *" {
+  start_enc six "[::]:0"
+  run -0 "$enc" -h
+  start_enc same "0.0.0.0:$port" -u
+  stop_all
+  : >pids
+  start_enc narrow -6 "*:0" -u
+  start_enc same "-4" "*:$port" -u
+}
+
+@test "two clients of the same address and port through two local addresses are two flows" {
+  start_peer echo echo
+  for address in 0.0.0.0:0 "*:0"; do
+    target=$port
+    start_enc enc "$address" -- "$dec" "127.0.0.1:$target"
+    run -0 "$peer" twins 127.0.0.2 127.0.0.3 "$port"
+    [[ $output == "both twins got their own replies" ]]
+    expect_equal "$(grep -c 'uott-enc: flow' enc.err)" 2
+    port=$target
+  done
+}
+
+@test "enc binds loopback only, unless told otherwise" {
+  start_enc enc -u 0
+  expect_said enc.err "listening on 127.0.0.1:"
+  start_enc enc6 -6 -u 0
+  expect_said enc6.err "listening on [::1]:"
+}
+
+@test "link-local addresses with a scope work on both sides" {
+  own_network bash -c '
+    set -e
+    ip link set lo up
+    ip link add name left type veth peer name right
+    for i in left right; do
+      sysctl -qw net.ipv6.conf.$i.accept_dad=0
+      ip link set "$i" up
+    done
+    until [ -n "$(ip -6 -o addr show dev left scope link)" ] &&
+      [ -n "$(ip -6 -o addr show dev right scope link)" ]; do :; done
+    own=$(ip -6 -o addr show dev left scope link | sed "s/.*inet6 \([^/]*\).*/\1/")
+    "$0" echo "$own%left" >echo.out & echo=$!
+    until grep -q port echo.out; do :; done
+    target=$(sed -n "s/^port //p" echo.out)
+    "$1" -v "[::]:0" -- "$2" "[$own%left]:$target" 2>enc.err & enc=$!
+    until grep -q listening enc.err; do :; done
+    port=$(sed -n "s/.*listening on .*:\([0-9]*\)$/\1/p" enc.err)
+    printf "by link" | "$0" send "$own%left" "$port" >reply
+    printf "by loopback" | "$0" send ::1 "$port" >>reply
+    kill $enc $echo
+    wait $enc
+  ' "$peer" "$enc" "$dec" 3>&-
+  expect_equal "$(cat reply)" "by linkby loopback"
+  expect_said enc.err "%left]:"
+}
+
+@test "a host name is looked up, in the family asked for" {
+  start_peer echo echo
+  start_enc enc -4 localhost:0 -- "$dec" -4 "localhost:$port"
+  expect_said enc.err "listening on 127.0.0.1:"
+  expect_equal "$(ask "$port" hello)" hello
+}
+
+@test "-b sets the source address of dec's datagrams" {
+  start tap "$enc" -v 127.0.0.1:0
+  wait_until said tap.err "listening on"
+  port=$(listening_port tap.err)
+  frame 0 hello | "$dec" -u -b 127.9.8.7 "127.0.0.1:$port"
+  wait_until grep -q 'flow .*: 127.9.8.7:' tap.err
+  run -1 --separate-stderr "$dec" -b 192.0.2.1 127.0.0.1:53 </dev/null
+  [[ $stderr == *"192.0.2.1"* ]]
+}
+
+@test "both directions work the other way round, with COMMAND on dec's side" {
+  start_peer echo echo
+  start dec "$dec" "127.0.0.1:$port" -- "$enc" -v 0
+  wait_until said dec.err "listening on"
+  port=$(listening_port dec.err)
+  expect_equal "$(ask "$port" reverse)" reverse
+  kill "$pid"
+  finish "$pid"
+  expect_equal "$status" 0
+}

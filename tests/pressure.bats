@@ -1,0 +1,134 @@
+#!/usr/bin/env bats
+# Goal: a pipe that stalls costs datagrams, never whole frames, memory or the other direction.
+load helpers
+bats_require_minimum_version 1.5.0
+
+# One-way enc into a pipe that nobody reads yet: "out", open as descriptor 9.
+start_stalled() {
+  mkfifo out
+  exec 9<>out
+  "$enc" -v "$@" 127.0.0.1:0 <&0 >out 2>enc.err 3>&- 8>&- 9>&- &
+  pid=$!
+  echo "$pid" >>pids
+  wait_until said enc.err "listening on"
+  port=$(listening_port enc.err)
+}
+
+counter() { # FILE KEY: as of the last line of counters in it
+  grep -o "[ ]$2=[0-9]*" "$1" | tail -n 1 | cut -d = -f 2
+}
+
+# What has gone in is in one place: sent, queued, or dropped.
+all_counted() {
+  kill -USR1 "$pid"
+  [ "$(counter enc.err udp_in)" = "$1" ]
+}
+
+@test "a stalled reader: memory stays bounded, and what the queue cannot hold is dropped and counted" {
+  start_stalled -u
+  "$peer" blast 9000 1200 127.0.0.1 "$port"
+  wait_until said enc.err "the queue full"
+  [ "$(awk '/^VmRSS/ {print $2}' "/proc/$pid/status")" -lt 16000 ]
+  read_all out stream
+  kill "$pid"
+  finish "$pid"
+  expect_equal "$status" 0
+  out=$(counter enc.err frames_out)
+  lost=$(($(counter enc.err drop_queue_full) + $(counter enc.err drop_kernel)))
+  expect_equal "$((out + lost))" 9000
+  expect_equal "$(counter enc.err udp_in)" "$((out + $(counter enc.err drop_queue_full)))"
+  wait_until has_bytes stream $((out * 1208))
+  "$dec" -v -u 127.0.0.1:9 <stream 2>dec.err
+  expect_equal "$(counter dec.err frames_in)" "$out"
+}
+
+# read_all FIFO FILE: lets go of the FIFO; what is written to it goes to FILE from now on.
+read_all() {
+  exec 8<"$1" 9>&-
+  cat <&8 >"$2" 3>&- &
+  exec 8<&-
+}
+
+@test "frames that wait in the queue leave whole and in order once the pipe is read" {
+  start_stalled -u
+  "$peer" blast 300 1200 127.0.0.1 "$port"
+  wait_until all_counted 300
+  read_all out stream
+  wait_until has_bytes stream $((300 * 1208))
+  start_peer sink collect 300 got
+  "$dec" -u "127.0.0.1:$port" <stream
+  finish "$pid"
+  (fold -w 1200 got && echo) | sed 's/ x*$//' >numbers
+  seq 0 299 | cmp - numbers
+}
+
+@test "replies go on while the other direction is stalled" {
+  mkfifo in
+  exec 8<>in
+  start_stalled <in
+  start ask "$peer" send 127.0.0.1 "$port" <<<question
+  asking=$pid
+  wait_until said enc.err "flow 65535"
+  "$peer" blast 1000 1200 127.0.0.1 "$port"
+  frame 65535 answer >&8
+  finish "$asking"
+  expect_equal "$(cat ask.out)" answer
+}
+
+@test "SIGTERM while the reader is slow: whole frames already taken are flushed" {
+  start_stalled -u -t 1000
+  "$peer" blast 300 1200 127.0.0.1 "$port"
+  wait_until all_counted 300
+  kill "$pid"
+  read_all out stream
+  finish "$pid"
+  expect_equal "$status" 0
+  wait_until has_bytes stream $((300 * 1208))
+}
+
+@test "SIGTERM while nobody reads ends within the linger time, and a second signal at once" {
+  start_stalled -u -t 0
+  "$peer" blast 300 1200 127.0.0.1 "$port"
+  wait_until all_counted 300
+  kill "$pid"
+  finish "$pid"
+  expect_equal "$status" 0
+  rm out enc.err
+  start_stalled -u -t 1000
+  "$peer" blast 300 1200 127.0.0.1 "$port"
+  wait_until all_counted 300
+  kill "$pid"
+  wait_until gone_after_another_signal
+  finish "$pid"
+  expect_equal "$status" 0
+}
+
+gone_after_another_signal() {
+  ! kill "$pid" 2>/dev/null
+}
+
+@test "a reader that closes inside a frame is an error" {
+  start_stalled -u
+  head -c 40000 /dev/zero | "$peer" post 127.0.0.1 "$port"
+  head -c 40000 /dev/zero | "$peer" post 127.0.0.1 "$port"
+  wait_until all_counted 2
+  exec 9>&-
+  finish "$pid"
+  expect_equal "$status" 1
+  expect_said enc.err "closed the pipe inside a frame"
+}
+
+@test "nothing wakes an idle tunnel" {
+  start_peer echo echo
+  start_enc enc 0 -- sh -c "echo \$\$ >dec.pid; exec '$dec' 127.0.0.1:$port"
+  expect_equal "$(ask "$port" hello)" hello
+  switches() { awk '/^voluntary/ {print $2}' "/proc/$pid/status" "/proc/$(cat dec.pid)/status"; }
+  wait_until is_asleep
+  before=$(switches)
+  run timeout 0.5 "$peer" hold
+  expect_equal "$(switches)" "$before"
+}
+
+is_asleep() {
+  grep -q '^State:.S' "/proc/$pid/status" && grep -q '^State:.S' "/proc/$(cat dec.pid)/status"
+}

@@ -1,0 +1,260 @@
+#!/usr/bin/env bats
+# Goal: the one-liners of the README work through the real programs they name.
+load helpers
+bats_require_minimum_version 1.5.0
+
+setup_file() {
+  cd "$BATS_FILE_TMPDIR" || return 1
+  start_sshd
+  start_dnsmasq
+}
+
+teardown_file() {
+  cd "$BATS_FILE_TMPDIR" || return 1
+  stop_all
+}
+
+# An sshd of our own on a free port of loopback, with its own keys; "ssh -F ssh_config host" gets in.
+start_sshd() {
+  local dir=$PWD port
+  : >pids
+  [ "$(id -u)" -ne 0 ] || mkdir -p /run/sshd
+  ssh-keygen -q -t ed25519 -N '' -f host_key
+  ssh-keygen -q -t ed25519 -N '' -f user_key
+  ssh-keygen -q -t ed25519 -N '' -f forced_key
+  cp user_key.pub authorized_keys
+  port=$("$peer" free-port)
+  cat >sshd_config <<END
+Port $port
+ListenAddress 127.0.0.1
+HostKey $dir/host_key
+AuthorizedKeysFile $dir/authorized_keys
+PidFile none
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+PermitRootLogin yes
+END
+  cat >ssh_config <<END
+Host host forced
+  HostName 127.0.0.1
+  Port $port
+  User $(id -un)
+  IdentityFile $dir/user_key
+  IdentitiesOnly yes
+  UserKnownHostsFile $dir/known_hosts
+  StrictHostKeyChecking accept-new
+  LogLevel ERROR
+  BatchMode yes
+END
+  sed -e 's/^Host .*/Host forced/' -e 's/user_key/forced_key/' ssh_config >forced_config
+  start sshd "$(PATH=$PATH:/usr/sbin command -v sshd)" -D -e -f "$dir/sshd_config"
+  wait_until said sshd.err "Server listening"
+}
+
+start_dnsmasq() {
+  local port
+  port=$("$peer" free-port)
+  start dnsmasq "$(PATH=$PATH:/usr/sbin command -v dnsmasq)" --keep-in-foreground --no-resolv --no-hosts \
+    --conf-file=/dev/null --pid-file= --user="$(id -un)" --listen-address=127.0.0.1 --bind-interfaces \
+    --port="$port" --address=/lab.test/127.9.9.9 --log-facility=- --log-queries \
+    --txt-record="big.lab.test,$(printf 'x%.0s' {1..200}),$(printf 'y%.0s' {1..200}),$(printf 'z%.0s' {1..200})"
+  echo "$port" >dns_port
+  wait_until said dnsmasq.err "started"
+}
+
+ssh_to() { # HOST: the words that run a command there
+  echo ssh -T -F "$BATS_FILE_TMPDIR/ssh_config" "$1"
+}
+
+dns() {
+  echo "127.0.0.1:$(cat "$BATS_FILE_TMPDIR/dns_port")"
+}
+
+resolves() { # PORT NAME
+  [ "$(dig @127.0.0.1 -p "$1" +short +tries=1 +time=5 "$2")" = 127.9.9.9 ]
+}
+
+@test "uott-enc PORT -- ssh host uott-dec TARGET: a DNS server behind ssh answers dig" {
+  # shellcheck disable=SC2046 # words
+  start_enc enc 0 -- $(ssh_to host) "$dec" "$(dns)"
+  resolves "$port" name.lab.test
+  dig @127.0.0.1 -p "$port" +short +bufsize=4096 +tries=1 big.lab.test TXT | tr -d '" \n' >got
+  printf 'x%.0s' {1..200} >wanted
+  printf 'y%.0s' {1..200} >>wanted
+  printf 'z%.0s' {1..200} >>wanted
+  cmp got wanted
+  kill "$pid"
+  finish "$pid"
+  expect_equal "$status" 0
+}
+
+@test "200 queries from 200 ports are all answered through ssh" {
+  # shellcheck disable=SC2046 # words
+  start_enc enc 0 -- $(ssh_to host) "$dec" "$(dns)"
+  for i in $(seq 200); do echo "name$i.lab.test"; done >names
+  dig @127.0.0.1 -p "$port" +short +tries=1 +time=5 -f names >answers
+  expect_equal "$(grep -cx 127.9.9.9 answers)" 200
+  [ "$(grep -c 'uott-enc: flow' enc.err)" -ge 190 ] || fail "dig used few ports"
+}
+
+@test "uott-dec TARGET -- ssh host uott-enc PORT: the other way round" {
+  # shellcheck disable=SC2046 # words
+  start dec "$dec" "$(dns)" -- $(ssh_to host) "$enc" -v 0
+  wait_until said dec.err "listening on"
+  resolves "$(listening_port dec.err)" name.lab.test
+  kill "$pid"
+  finish "$pid"
+  expect_equal "$status" 0
+}
+
+@test "command= in authorized_keys: the far side alone decides the target" {
+  cd "$BATS_FILE_TMPDIR"
+  echo "command=\"$dec $(dns)\",restrict $(cat forced_key.pub)" >>authorized_keys
+  cd "$BATS_TEST_TMPDIR"
+  start_enc enc 0 -- ssh -T -F "$BATS_FILE_TMPDIR/forced_config" forced "$dec" 127.0.0.1:9
+  resolves "$port" name.lab.test
+}
+
+# The left end of a pipeline, which stop_all can end.
+one_way_enc() {
+  "$enc" -v -u 127.0.0.1:0 2>enc.err 3>&- &
+  echo $! >>pids
+  wait
+}
+
+@test "one way through a plain pipeline over ssh" {
+  start_peer sink collect 3 got
+  sink=$pid target=$port
+  # shellcheck disable=SC2046 # words
+  one_way_enc | $(ssh_to host) "$dec" -u "127.0.0.1:$target" 3>&- &
+  wait_until said enc.err "listening on"
+  port=$(listening_port enc.err)
+  for text in one two three; do printf %s "$text" | "$peer" post 127.0.0.1 "$port"; done
+  finish "$sink"
+  expect_equal "$status" 0
+  expect_equal "$(cat got)" onetwothree
+}
+
+@test "ssh that cannot log in hands its status through" {
+  run -255 "$enc" 127.0.0.1:0 -- ssh -T -F "$BATS_FILE_TMPDIR/ssh_config" -l no-such-user host true
+}
+
+@test "a command that is not there on the far side is told by ssh's status 127" {
+  # shellcheck disable=SC2046 # words
+  run -127 "$enc" 127.0.0.1:0 -- $(ssh_to host) no-such-dec
+  [[ $output == *"no-such-dec"* ]]
+}
+
+@test "noise of a login does not hurt" {
+  # shellcheck disable=SC2046 # words
+  start_enc enc 0 -- $(ssh_to host) "echo 'Welcome to host'; exec $dec $(dns)"
+  resolves "$port" name.lab.test
+  expect_said enc.err 'skipped 16 bytes that are no frame: "Welcome to host\n"'
+}
+
+@test "ssh -tt, a terminal in the way, is told" {
+  run -2 "$enc" 127.0.0.1:0 -- ssh -tt -F "$BATS_FILE_TMPDIR/ssh_config" host "$dec" "$(dns)"
+  [[ $output == *"is a terminal"*"ssh -T"* ]]
+}
+
+@test "a terminal in the way that turns LF into CR LF is told" {
+  start_peer echo echo
+  start_enc enc 0 -- ssh -tt -F "$BATS_FILE_TMPDIR/ssh_config" host \
+    "stty -echo -icanon -icrnl min 1; echo >$PWD/ready; cat | '$dec' 127.0.0.1:$port | cat"
+  wait_until [ -s ready ]
+  printf 'one\ntwo\n' | "$peer" post 127.0.0.1 "$port"
+  finish "$pid"
+  expect_equal "$status" 1
+  expect_said enc.err "a terminal in the way turns LF into CR LF: use ssh -T"
+}
+
+@test "socat joins the two with EXEC on both sides" {
+  start_peer echo echo
+  start socat socat "EXEC:'$enc -v 0'" "EXEC:'$dec 127.0.0.1 $port'"
+  wait_until said socat.err "listening on"
+  expect_equal "$(ask "$(listening_port socat.err)" "through socat")" "through socat"
+}
+
+@test "socat TCP-LISTEN,fork serves two clients, each with a dec of its own; nc brings them" {
+  start_peer echo echo
+  target=$port
+  tcp=$("$peer" free-port)
+  start server socat "TCP-LISTEN:$tcp,bind=127.0.0.1,reuseaddr,fork" "EXEC:'$dec 127.0.0.1 $target'"
+  wait_until nc -z 127.0.0.1 "$tcp"
+  start_enc one 0 -- nc 127.0.0.1 "$tcp"
+  first=$port
+  start_enc two 0 -- nc 127.0.0.1 "$tcp"
+  for i in 1 2 3; do
+    expect_equal "$(ask "$first" "one $i")" "one $i"
+    expect_equal "$(ask "$port" "two $i")" "two $i"
+  done
+}
+
+@test "a TCP client that sends a frame and closes at once loses nothing" {
+  start_peer sink collect 1 got
+  target=$port
+  tcp=$("$peer" free-port)
+  start server socat "TCP-LISTEN:$tcp,bind=127.0.0.1,reuseaddr,fork" "EXEC:'$dec 127.0.0.1 $target'"
+  wait_until nc -z 127.0.0.1 "$tcp"
+  frame 0 last | nc -N 127.0.0.1 "$tcp"
+  wait_until has_bytes got 4
+  expect_equal "$(cat got)" last
+}
+
+@test "a stream that counts its tags from 0, as the original's client does, is served both ways" {
+  start_peer echo echo
+  mkfifo in
+  exec 9<>in
+  start dec "$dec" "127.0.0.1:$port" <in
+  { frame 0 first && frame 1 second; } >&9
+  wait_until has_bytes dec.out 27
+  { frame 0 first && frame 1 second; } >wanted
+  { frame 1 second && frame 0 first; } >other_order
+  cmp wanted dec.out || cmp other_order dec.out
+}
+
+@test "record with tee and replay from the file: what is replayed is what was sent" {
+  start_peer live collect 50 live
+  live=$pid target=$port
+  one_way_enc | tee capture 3>&- | "$dec" -u "127.0.0.1:$target" 3>&- &
+  wait_until said enc.err "listening on"
+  "$peer" blast 50 700 127.0.0.1 "$(listening_port enc.err)"
+  finish "$live"
+  start_peer again collect 50 replayed
+  "$dec" -u "127.0.0.1:$port" <capture
+  finish "$pid"
+  cmp live replayed
+}
+
+@test "pv and gzip in the pipeline change nothing" {
+  start_peer sink collect 50 got
+  sink=$pid target=$port
+  start_enc enc -u 0
+  "$peer" blast 50 1200 127.0.0.1 "$port"
+  wait_until has_bytes enc.out $((50 * 1208))
+  pv -q enc.out | gzip -c | gzip -dc | "$dec" -u "127.0.0.1:$target"
+  finish "$sink"
+  tr -d x <got | tr ' ' '\n' >numbers
+  seq 0 49 | cmp - numbers
+}
+
+@test "make static links programs without shared libraries of under 150 KB that work" {
+  make -s -C "$BATS_TEST_DIRNAME/.." static BUILD="$PWD/static" SAN= PORTABLE=
+  for program in static/uott-enc static/uott-dec; do
+    [ "$(wc -c <$program)" -lt 150000 ]
+    run ! ldd $program
+  done
+  start_peer echo echo
+  enc=$PWD/static/uott-enc
+  start_enc enc 0 -- static/uott-dec "127.0.0.1:$port"
+  expect_equal "$(ask "$port" static)" static
+}
+
+@test "make install honours DESTDIR and PREFIX" {
+  make -s -C "$BATS_TEST_DIRNAME/.." install DESTDIR="$PWD/root" PREFIX=/usr SAN= PORTABLE=
+  for file in bin/uott-enc bin/uott-dec share/man/man1/uott-enc.1 share/man/man1/uott-dec.1 share/man/man5/uott.5; do
+    [ -s "root/usr/$file" ]
+  done
+  root/usr/bin/uott-enc --version
+}
