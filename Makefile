@@ -1,6 +1,7 @@
 # make            build/uott-enc and build/uott-dec
 # make demo       see them work
 # make test       all tests (SAN=1: under ASan and UBSan; PORTABLE=1: with POSIX calls only)
+# make bench      how late a small flow is beside a large one, and what flows cost (BENCH=quick)
 # make lint       what else can be checked without running anything
 # make static     the same programs without shared libraries, small where musl-gcc is installed
 # make install    into DESTDIR and PREFIX
@@ -45,13 +46,14 @@ NEEDED += -std=c11 -D_GNU_SOURCE -D__APPLE_USE_RFC_3542 -DUOTT_VERSION='"$(VERSI
 COMPILE = $(CC) $(CPPFLAGS) $(NEEDED) -MMD -MP $(CFLAGS)
 LINK    = $(CC) $(NEEDED) $(CFLAGS) $(LDFLAGS)
 
-PURE    = address counters flow frame options queue siphash
-COMMON  = $(PURE) child log loop-epoll loop-poll signals transport tunnel udp
-UNITS   = address counters flow frame options queue siphash
-TOOLS   = peer
+PURE    = address backoff control counters flow frame options queue siphash stats tags
+COMMON  = $(PURE) child descriptors log loop-epoll loop-poll receiver sender signals transport \
+	tunnel udp
+UNITS   = address backoff control counters flow frame options queue siphash stats tags
+TOOLS   = far load peer slowpipe
 PROGRAMS = $(BUILD)/uott-enc $(BUILD)/uott-dec
 UNIT_TESTS = $(UNITS:%=$(BUILD)/tests/%_test)
-TEST_TOOLS = $(TOOLS:%=$(BUILD)/tests/%)
+TEST_TOOLS = $(TOOLS:%=$(BUILD)/tests/%) $(BUILD)/tests/clock.so
 
 ifndef V
 .SILENT:
@@ -70,7 +72,11 @@ $(UNIT_TESTS): $(BUILD)/tests/%: tests/unit/%.c $(PURE:%=$(BUILD)/%.o) Makefile
 	mkdir -p $(@D)
 	$(COMPILE) -Isrc $(LDFLAGS) -o $@ $< $(PURE:%=$(BUILD)/%.o)
 
-$(TEST_TOOLS): $(BUILD)/tests/%: tests/tools/%.c Makefile
+$(BUILD)/tests/clock.so: tests/tools/clock.c Makefile
+	mkdir -p $(@D)
+	$(CC) -D_GNU_SOURCE $(WARNINGS) -Wno-pedantic -O2 -fPIC -shared -o $@ $< -ldl
+
+$(TOOLS:%=$(BUILD)/tests/%): $(BUILD)/tests/%: tests/tools/%.c Makefile
 	mkdir -p $(@D)
 	$(COMPILE) $(LDFLAGS) -o $@ $<
 
@@ -87,6 +93,10 @@ test:
 
 check: all $(UNIT_TESTS) $(TEST_TOOLS)
 	BUILD=$(abspath $(BUILD)) tests/run $(BATS_ARGS)
+
+bench: all $(TEST_TOOLS)
+	BUILD=$(abspath $(BUILD)) tests/bench/latency $(ROWS)
+	BUILD=$(abspath $(BUILD)) tests/bench/memory
 
 lint:
 	tests/setup lint
@@ -106,5 +116,5 @@ uninstall:
 clean:
 	rm -rf build
 
-.PHONY: all static demo test check lint install uninstall clean
+.PHONY: all static demo test check bench lint install uninstall clean
 -include $(wildcard $(BUILD)/*.d $(BUILD)/tests/*.d)

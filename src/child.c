@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "descriptors.h"
 #include "signals.h"
 #include "util.h"
 
@@ -43,7 +44,9 @@ static int spawn(pid_t *pid, char *const argv[], int child_input, int child_outp
 	posix_spawn_file_actions_adddup2(&actions, child_input, STDIN_FILENO);
 	if (child_output >= 0)
 		posix_spawn_file_actions_adddup2(&actions, child_output, STDOUT_FILENO);
+	descriptors_restore();
 	error = posix_spawnp(pid, argv[0], &actions, &attributes, argv, environ);
+	descriptors_raise();
 	posix_spawnattr_destroy(&attributes);
 	posix_spawn_file_actions_destroy(&actions);
 	return error;
@@ -73,7 +76,8 @@ int child_start(struct child *child, char *const argv[], int *input, int *output
 		if (output)
 			close(from_child[0]);
 		child->pid = 0;
-		child->status = error == ENOENT ? CHILD_NOT_FOUND : CHILD_CANNOT_RUN;
+		if (error != EAGAIN && error != ENOMEM)
+			child->status = error == ENOENT ? CHILD_NOT_FOUND : CHILD_CANNOT_RUN;
 		return error;
 	}
 	fcntl(to_child[1], F_SETFL, O_NONBLOCK);
@@ -101,7 +105,7 @@ bool child_is_gone(struct child *child)
 	return collect(child, WNOHANG);
 }
 
-static bool wait_for_end(struct child *child, int signals, uint64_t patience_us)
+static enum child_end wait_for_end(struct child *child, int signals, uint64_t patience_us)
 {
 	uint64_t now_us = clock_now_us();
 	uint64_t deadline_us = now_us + patience_us;
@@ -109,23 +113,39 @@ static bool wait_for_end(struct child *child, int signals, uint64_t patience_us)
 
 	while (!child_is_gone(child)) {
 		if (now_us >= deadline_us)
-			return false;
+			return CHILD_TERMINATED;
 		poll(&wake, 1, timeout_ms((int64_t)(deadline_us - now_us)));
 		if (signals_read(signals) & SIGNALS_END)
-			return false;
+			return CHILD_HURRIED;
 		now_us = clock_now_us();
 	}
-	return true;
+	return CHILD_ENDED;
 }
 
-bool child_finish(struct child *child, int signals, uint64_t patience_us)
+enum child_end child_finish(struct child *child, int signals, uint64_t patience_us)
 {
-	if (wait_for_end(child, signals, patience_us))
-		return true;
+	enum child_end end = wait_for_end(child, signals, patience_us);
+
+	if (end == CHILD_ENDED)
+		return end;
 	kill(child->pid, SIGTERM);
-	if (!wait_for_end(child, signals, TERMINATE_PATIENCE_US)) {
-		kill(child->pid, SIGKILL);
-		collect(child, 0);
+	switch (wait_for_end(child, signals, TERMINATE_PATIENCE_US)) {
+	case CHILD_ENDED:
+		return end;
+	case CHILD_HURRIED:
+		end = CHILD_HURRIED;
+		break;
+	case CHILD_TERMINATED:
+		break;
 	}
-	return false;
+	child_kill(child);
+	return end;
+}
+
+void child_kill(struct child *child)
+{
+	if (child->pid == 0)
+		return;
+	kill(child->pid, SIGKILL);
+	collect(child, 0);
 }

@@ -26,9 +26,14 @@ static const struct {
 	[FLOWS_TOTAL] = {"flows_total", NULL},
 	[EXPIRED] = {"expired", NULL},
 	[EVICTED] = {"evicted", NULL},
+	[CLOSED] = {"closed", NULL},
+	[RETRIES] = {"retries", NULL},
+	[QUEUED] = {"queued", NULL},
 	[NOISE_BYTES] = {"noise_bytes", NULL},
 	[REFUSED] = {"refused", "nobody listens at the target, or no way leads there"},
 	[DROP_QUEUE_FULL] = {"drop_queue_full", "the pipe is too slow and the queue full"},
+	[DROP_STALE] = {"drop_stale", "they had waited too long for the pipe"},
+	[DROP_CODEL] = {"drop_codel", "their flow sends more than the pipe carries"},
 	[DROP_KERNEL] = {"drop_kernel", "the socket's receive buffer was full"},
 	[DROP_TOO_BIG] = {"drop_too_big", "too big to be sent from here as one datagram"},
 	[DROP_SEND_FAILED] = {"drop_send_failed", "sending failed"},
@@ -37,6 +42,11 @@ static const struct {
 	[DROP_NO_SOCKET] = {"drop_no_socket", "no socket could be opened for their flow"},
 	[DROP_PIPE_CLOSED] = {"drop_pipe_closed", "the pipe was closed"},
 };
+
+const char *counter_key(enum counter counter)
+{
+	return names[counter].key;
+}
 
 void counters_flow_added(struct counters *counters, size_t now)
 {

@@ -22,10 +22,15 @@ enum counter {
 	FLOWS_PEAK,
 	FLOWS_TOTAL,
 	EXPIRED, /* flows forgotten because they were idle, */
-	EVICTED, /* and because there was no room for another one */
+	EVICTED, /* because there was no room for another one, */
+	CLOSED,  /* and because the far side had forgotten them */
+	RETRIES, /* COMMAND was run again */
+	QUEUED,  /* frames that wait for the pipe now */
 	NOISE_BYTES,
 	REFUSED,         /* sends that were reported back (ICMP) as refused or unreachable */
 	DROP_QUEUE_FULL, /* from here on, drops by cause */
+	DROP_STALE,
+	DROP_CODEL,
 	DROP_KERNEL,
 	DROP_TOO_BIG,
 	DROP_SEND_FAILED,
@@ -35,6 +40,7 @@ enum counter {
 	DROP_PIPE_CLOSED,
 	COUNTERS,
 	REPORT_FIRST = REFUSED, /* from here on a person wants to be told */
+	DROP_FIRST = DROP_QUEUE_FULL,
 };
 
 struct counters {
@@ -42,6 +48,9 @@ struct counters {
 	uint64_t reported[COUNTERS]; /* as of counters_next_report() */
 	uint64_t quiet_until_us[COUNTERS];
 };
+
+/* The key of one counter, as counters_format() shows it. */
+const char *counter_key(enum counter counter);
 
 /* A flow was added; `now` are alive. */
 void counters_flow_added(struct counters *counters, size_t now);

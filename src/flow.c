@@ -18,8 +18,7 @@ enum {
 
 void flow_table_init(struct flow_table *table, bool counts_down, const uint8_t hash_key[static 16])
 {
-	memset(table, 0, sizeof(*table));
-	table->counts_down = counts_down;
+	tags_init(&table->tags, counts_down);
 	memcpy(table->hash_key, hash_key, sizeof(table->hash_key));
 }
 
@@ -30,11 +29,12 @@ void flow_table_free(struct flow_table *table)
 	while (flow) {
 		struct flow *older = flow->older;
 
-		free(flow);
+		flow_remove(table, flow);
 		flow = older;
 	}
 	free(table->buckets);
-	memset(table, 0, sizeof(*table));
+	table->buckets = NULL;
+	table->bucket_count = 0;
 }
 
 struct flow *flow_find_tag(const struct flow_table *table, uint16_t tag)
@@ -148,42 +148,43 @@ static void list_remove(struct flow_table *table, struct flow *flow)
 		table->oldest = flow->newer;
 }
 
+static void set_tag(struct flow_table *table, struct flow *flow, uint16_t tag)
+{
+	assert(!table->by_tag[tag]);
+	flow->has_tag = true;
+	flow->tag = tag;
+	table->by_tag[tag] = flow;
+}
+
 struct flow *flow_add_tag(struct flow_table *table, uint16_t tag, uint64_t now_us)
 {
 	struct flow *flow = calloc(1, sizeof(*flow));
 
-	assert(!table->by_tag[tag]);
 	if (!flow)
 		return NULL;
-	flow->tag = tag;
+	set_tag(table, flow, tag);
 	flow->last_used_us = now_us;
-	table->by_tag[tag] = flow;
 	list_insert_newest(table, flow);
 	table->count++;
 	return flow;
 }
 
-/* A tag never used yet, or the one that has been free longest; -1 when there is none. */
-static int32_t take_tag(struct flow_table *table)
+bool flow_give_tag(struct flow_table *table, struct flow *flow, uint64_t now_us)
 {
-	uint16_t tag;
+	int32_t tag = tags_take(&table->tags, now_us);
 
-	if (table->tags_given < TAGS) {
-		tag = (uint16_t)table->tags_given++;
-		return table->counts_down ? UINT16_MAX - tag : tag;
-	}
-	if (table->free_count == 0)
-		return -1;
-	tag = table->free_tags[table->free_head];
-	table->free_head = (table->free_head + 1) % TAGS;
-	table->free_count--;
-	return tag;
+	if (tag >= 0)
+		set_tag(table, flow, (uint16_t)tag);
+	return tag >= 0;
 }
 
-void flow_free_tag(struct flow_table *table, uint16_t tag)
+void flow_forget_tags(struct flow_table *table, struct flow *former[static TAGS])
 {
-	assert(table->free_count < TAGS && !table->by_tag[tag]);
-	table->free_tags[(table->free_head + table->free_count++) % TAGS] = tag;
+	memcpy(former, table->by_tag, sizeof(table->by_tag));
+	memset(table->by_tag, 0, sizeof(table->by_tag));
+	for (struct flow *flow = table->newest; flow; flow = flow->older)
+		flow->has_tag = false;
+	tags_init(&table->tags, table->tags.counts_down);
 }
 
 struct flow *flow_add_client(struct flow_table *table, const struct client *client, uint64_t now_us)
@@ -193,12 +194,12 @@ struct flow *flow_add_client(struct flow_table *table, const struct client *clie
 
 	if (!make_buckets(table))
 		return NULL;
-	tag = take_tag(table);
+	tag = tags_take(&table->tags, now_us);
 	if (tag < 0)
 		return NULL;
 	flow = flow_add_tag(table, (uint16_t)tag, now_us);
 	if (!flow) {
-		flow_free_tag(table, (uint16_t)tag);
+		tags_free(&table->tags, (uint16_t)tag);
 		return NULL;
 	}
 	flow->client = *client;
@@ -237,7 +238,8 @@ void flow_remove(struct flow_table *table, struct flow *flow)
 	list_remove(table, flow);
 	if (table->bucket_count > 0)
 		bucket_remove(table, flow);
-	table->by_tag[flow->tag] = NULL;
+	if (flow->has_tag)
+		table->by_tag[flow->tag] = NULL;
 	table->count--;
 	free(flow);
 }

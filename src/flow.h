@@ -10,10 +10,7 @@
 #include <stdint.h>
 
 #include "address.h"
-
-enum {
-	TAGS = UINT16_MAX + 1
-};
+#include "tags.h"
 
 /*
  * A client as enc tells clients apart: two of the same address and port that came in on two local
@@ -25,6 +22,7 @@ struct client {
 };
 
 struct flow {
+	bool has_tag; /* not after flow_forget_tags() */
 	uint16_t tag;
 	uint64_t last_used_us;
 	union {
@@ -45,14 +43,12 @@ struct flow_table {
 	struct flow **buckets; /* hash table by client; owned */
 	size_t bucket_count;   /* a power of two */
 	uint8_t hash_key[16];
-	bool counts_down;         /* tags are given out from 65535 down, else from 0 up */
-	uint32_t tags_given;      /* so many have been used at least once */
-	uint16_t free_tags[TAGS]; /* used before and free again: a ring, longest free first */
-	uint32_t free_head, free_count;
+	struct tags tags; /* enc */
 };
 
 /*
- * Makes an empty table. The key is to be random, so that clients cannot choose their bucket.
+ * Makes an empty table of zeroed memory. The key is to be random, so that clients cannot choose
+ * their bucket.
  */
 void flow_table_init(struct flow_table *table, bool counts_down, const uint8_t hash_key[static 16]);
 
@@ -63,8 +59,8 @@ struct flow *flow_find_tag(const struct flow_table *table, uint16_t tag);
 struct flow *flow_find_client(const struct flow_table *table, const struct client *client);
 
 /*
- * enc: adds a flow for a client that has none, under a tag of its own: one never used before, else
- * the one that was freed first. Returns NULL when no tag is free or no memory.
+ * enc: adds a flow for a client that has none, under a tag of its own. Returns NULL when no tag is
+ * free or no memory.
  */
 struct flow *flow_add_client(
 	struct flow_table *table, const struct client *client, uint64_t now_us);
@@ -76,13 +72,19 @@ struct flow *flow_add_tag(struct flow_table *table, uint16_t tag, uint64_t now_u
 void flow_touch(struct flow_table *table, struct flow *flow, uint64_t now_us);
 
 /*
- * Forgets the flow and frees it; the descriptor in it is not closed. Its tag is not given out again
- * until flow_free_tag().
+ * Forgets the flow and frees it; the descriptor in it is not closed. In enc its tag is not given
+ * out again before tags_free() or tags_close().
  */
 void flow_remove(struct flow_table *table, struct flow *flow);
 
-/* enc: the tag, whose flow was removed, may be given out again. */
-void flow_free_tag(struct flow_table *table, uint16_t tag);
+/*
+ * enc: a new stream begins, in which all tags are new. The flows stay, without tags; `former` says
+ * which had which.
+ */
+void flow_forget_tags(struct flow_table *table, struct flow *former[static TAGS]);
+
+/* enc: gives a tag to a flow that has none. Returns false when no tag is free. */
+bool flow_give_tag(struct flow_table *table, struct flow *flow, uint64_t now_us);
 
 /*
  * Returns the flow that has been idle longest if that is `idle_timeout_us` or more, else NULL.

@@ -25,11 +25,22 @@ static const uint8_t magic_control[MAGIC_SIZE] = {'U', 'O', 'T', 'C'};
 static_assert(DECODER_BUFFER_SIZE >= 2 * FRAME_SIZE_MAX + DECODER_ROOM_MIN,
 	"the last frame, an incomplete one and a read must fit");
 
+static void put_header(uint8_t *header, const uint8_t *magic, uint16_t number, uint16_t length)
+{
+	memcpy(header, magic, MAGIC_SIZE);
+	le16_store(header + 4, number);
+	le16_store(header + 6, length);
+}
+
 void frame_put_header(uint8_t header[static FRAME_HEADER_SIZE], uint16_t tag, uint16_t length)
 {
-	memcpy(header, magic_data, MAGIC_SIZE);
-	le16_store(header + 4, tag);
-	le16_store(header + 6, length);
+	put_header(header, magic_data, tag, length);
+}
+
+void frame_put_control_header(
+	uint8_t header[static FRAME_HEADER_SIZE], uint16_t type, uint16_t length)
+{
+	put_header(header, magic_control, type, length);
 }
 
 void decoder_init(struct decoder *decoder)

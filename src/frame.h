@@ -30,8 +30,10 @@ enum frame_kind {
 
 /* Types of control frames. */
 enum {
-	CONTROL_HELLO = 1,
-	CONTROL_HELLO_BODY_MIN = 2, /* version:u16; more is ignored */
+	CONTROL_HELLO = 1, /* version:u16; more is ignored */
+	CONTROL_ACK = 2,   /* consumed:u64 */
+	CONTROL_CLOSE = 3, /* tag:u16 */
+	CONTROL_PING = 4,
 };
 
 /* A frame as it stands in the decoder's buffer: valid until decoder_room() is called next. */
@@ -50,6 +52,10 @@ struct frame {
  * Writes the header of a data frame for `length` bytes of the flow `tag`.
  */
 void frame_put_header(uint8_t header[static FRAME_HEADER_SIZE], uint16_t tag, uint16_t length);
+
+/* The same for a control frame with a body of `length` bytes. */
+void frame_put_control_header(
+	uint8_t header[static FRAME_HEADER_SIZE], uint16_t type, uint16_t length);
 
 enum decoder_result {
 	DECODER_FRAME,   /* *frame is set */

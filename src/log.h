@@ -8,7 +8,7 @@
 #include <stdbool.h>
 
 enum log_level {
-	LOG_ERROR,   /* the program ends because of it */
+	LOG_ERROR,   /* the program ends because of it, or was asked for it */
 	LOG_WARNING, /* shown unless --quiet */
 	LOG_DETAIL,  /* shown with --verbose */
 };
@@ -17,6 +17,12 @@ enum log_level {
  * Sets the program's name for all messages, and the highest level that is shown.
  */
 void log_open(const char *program, enum log_level highest);
+
+/*
+ * Shows `text` on the last line of the terminal that standard error is; the next one, or the next
+ * message, takes its place.
+ */
+void log_status(const char *text);
 
 /* From now on nothing is written at all. */
 void log_mute(void);

@@ -9,18 +9,21 @@
 
 enum {
 	LINGER_DEFAULT_US = US_PER_SECOND / 2,
+	RETRY_DEFAULT_US = 30 * US_PER_SECOND,
 	IDLE_TIMEOUT_DEFAULT_US = 300 * US_PER_SECOND, /* RFC 4787, REQ-5 */
 	MAX_FLOWS = UINT16_MAX + 1,                    /* as many as there are tags */
 	SECONDS_MAX = 1000000000, /* thirty years: longer than anyone waits, and no overflow */
 };
 
 /* What the option strings cannot say is only which ones are dec's alone. */
-static const char short_options[] = ":46ui:n:t:b:vqhV";
+static const char short_options[] = ":46ui:n:t:r::s:b:vqhV";
 static const struct option long_options[] = {
 	{"unidirectional", no_argument, NULL, 'u'},
 	{"idle", required_argument, NULL, 'i'},
 	{"max-flows", required_argument, NULL, 'n'},
 	{"linger", required_argument, NULL, 't'},
+	{"retry", optional_argument, NULL, 'r'},
+	{"stats", required_argument, NULL, 's'},
 	{"bind", required_argument, NULL, 'b'},
 	{"verbose", no_argument, NULL, 'v'},
 	{"quiet", no_argument, NULL, 'q'},
@@ -30,6 +33,8 @@ static const struct option long_options[] = {
 };
 
 #define HELP_OPTIONS_BOTH                                                                          \
+	"  -r, --retry[=SECONDS]  run COMMAND again when it ends, at most SECONDS (30) later\n"    \
+	"  -s, --stats=SECONDS    show the counters that often\n"                                  \
 	"  -v, --verbose          say more: new flows, and the counters at the end\n"              \
 	"  -q, --quiet            say nothing but why the program had to end\n"                    \
 	"  -h, --help             show this help and exit\n"                                       \
@@ -198,6 +203,19 @@ static bool parse_option(struct options *options, int found, char **argv,
 		snprintf(error, OPTIONS_ERROR_SIZE, "bad number of flows '%s': expected 1 to %d",
 			optarg, MAX_FLOWS);
 		return false;
+	case 'r':
+		options->retry_us = RETRY_DEFAULT_US;
+		if (!optarg || (parse_seconds(optarg, &options->retry_us) && options->retry_us > 0))
+			return true;
+		snprintf(error, OPTIONS_ERROR_SIZE,
+			"bad retry time '%s': expected seconds, more than 0", optarg);
+		return false;
+	case 's':
+		if (parse_seconds(optarg, &options->stats_us) && options->stats_us > 0)
+			return true;
+		snprintf(error, OPTIONS_ERROR_SIZE,
+			"bad time between counters '%s': expected seconds, more than 0", optarg);
+		return false;
 	case 'v':
 		options->verbose = true;
 		return true;
@@ -262,6 +280,10 @@ enum options_result options_parse(struct options *options, enum program program,
 	argv[own] = NULL; /* not every getopt_long() stops at argc */
 	result = parse_words(options, own, argv, error);
 	argv[own] = separator;
+	if (result == OPTIONS_RUN && !separator && options->retry_us > 0) {
+		snprintf(error, OPTIONS_ERROR_SIZE, "-r needs a COMMAND to run again, after --");
+		return OPTIONS_WRONG;
+	}
 	if (result != OPTIONS_RUN || !separator)
 		return result;
 	options->command = argv + own + 1;

@@ -1,6 +1,6 @@
 #include "siphash.h"
 
-static uint64_t le64_load(const uint8_t *p, size_t length)
+static uint64_t le_load(const uint8_t *p, size_t length)
 {
 	uint64_t value = 0;
 
@@ -40,7 +40,7 @@ static void absorb(uint64_t v[static 4], uint64_t word)
 uint64_t siphash(const uint8_t key[static 16], const void *data, size_t length)
 {
 	const uint8_t *p = data;
-	uint64_t k0 = le64_load(key, 8), k1 = le64_load(key + 8, 8);
+	uint64_t k0 = le_load(key, 8), k1 = le_load(key + 8, 8);
 	uint64_t v[4] = {
 		k0 ^ 0x736f6d6570736575U, /* "somepseudorandomlygeneratedbytes" */
 		k1 ^ 0x646f72616e646f6dU,
@@ -50,8 +50,8 @@ uint64_t siphash(const uint8_t key[static 16], const void *data, size_t length)
 	size_t left = length;
 
 	for (; left >= 8; left -= 8, p += 8)
-		absorb(v, le64_load(p, 8));
-	absorb(v, (uint64_t)length << 56 | le64_load(p, left));
+		absorb(v, le_load(p, 8));
+	absorb(v, (uint64_t)length << 56 | le_load(p, left));
 	v[2] ^= 0xff;
 	rounds(v, 4);
 	return v[0] ^ v[1] ^ v[2] ^ v[3];

@@ -1,12 +1,11 @@
 /*
- * How this works: a turn is one wait and the events it returned. Datagrams received in a turn stay
- * in the batch, with their frame headers put in front of them, until the turn ends; then one write
- * takes all frames straight from there. Only what the pipe has no room for is copied, into the
- * queue, and from then on everything goes through the queue until that is empty again.
+ * How this works: a turn is one wait and the events it returned; at its end, all that was sent
+ * leaves in one write.
  *
  * The tunnel ends by itself when a signal asks for it or the stream is corrupt. When the far side
  * has gone (COMMAND has ended, nobody reads our frames), it is `finishing`: what had arrived before
- * is still delivered, and the first wait that finds nothing to read is the end.
+ * is still delivered, and the first wait that finds nothing to read is the end. With --retry an end
+ * that nobody asked for is a pause, in which frames wait in the queue.
  */
 #include "tunnel.h"
 
@@ -18,12 +17,15 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "descriptors.h"
 #include "log.h"
 #include "signals.h"
+#include "stats.h"
 #include "util.h"
 
 enum {
-	QUEUE_SIZE = 4 * 1024 * 1024
+	COUNTERS_TEXT_SIZE = 1536,
+	ONE_WAY_PROOF_US = 10 * US_PER_SECOND,
 };
 
 void tunnel_read_options(
@@ -51,51 +53,69 @@ void tunnel_read_options(
 	log_open(name, options->quiet ? LOG_ERROR : options->verbose ? LOG_DETAIL : LOG_WARNING);
 }
 
-static int open_transport(struct tunnel *tunnel, const struct stdio *stdio, bool reads, bool writes)
+static int open_transport(struct tunnel *tunnel, const struct stdio *stdio)
 {
 	const struct options *options = tunnel->options;
 	const char *wrong;
 	int error;
 
 	if (!options->command) {
-		wrong = transport_use_stdio(&tunnel->transport, stdio, reads, writes);
+		wrong = transport_use_stdio(
+			&tunnel->transport, stdio, tunnel->reads, tunnel->writes);
 		if (wrong)
 			log_line(LOG_ERROR, "%s", wrong);
 		return wrong ? 2 : 0;
 	}
-	error = transport_run(&tunnel->transport, options->command, reads);
+	error = transport_run(&tunnel->transport, options->command, tunnel->reads);
 	if (error)
 		log_line(LOG_ERROR, "cannot run '%s': %s", options->command[0], strerror(error));
 	return error ? tunnel->transport.child.status : 0;
 }
 
+/* A new stream begins in each direction. */
+static bool begin_streams(struct tunnel *tunnel)
+{
+	struct transport *transport = &tunnel->transport;
+	bool is_dec = tunnel->options->program == UOTT_DEC;
+
+	tunnel->started_us = tunnel->now_us;
+	tunnel->started = tunnel->counters;
+	control_init(&tunnel->control, is_dec, tunnel->reads && tunnel->writes, tunnel->now_us);
+	receiver_restart(&tunnel->receiver);
+	if ((!tunnel->reads || loop_add(&tunnel->loop, transport->input, SOURCE_INPUT, 0)) &&
+		(!tunnel->writes || loop_add(&tunnel->loop, transport->output, SOURCE_OUTPUT, 0)))
+		return true;
+	log_line(LOG_ERROR, "cannot wait for the transport: %s", strerror(errno));
+	tunnel_fail(tunnel); /* COMMAND is running and has to be ended */
+	return false;
+}
+
 int tunnel_open(struct tunnel *tunnel, const struct options *options, const struct stdio *stdio,
 	bool reads, bool writes)
 {
-	struct transport *transport = &tunnel->transport;
 	int status;
 
 	tunnel->options = options;
-	tunnel->linger_until_us = tunnel->wake_us = UINT64_MAX;
+	tunnel->reads = reads;
+	tunnel->writes = writes;
+	tunnel->linger_until_us = tunnel->wake_us = tunnel->retry_us = UINT64_MAX;
 	tunnel->now_us = clock_now_us();
-	decoder_init(&tunnel->decoder);
-	batch_init(&tunnel->batch);
+	tunnel->stats_us = options->stats_us > 0 ? tunnel->now_us + options->stats_us : UINT64_MAX;
+	backoff_init(&tunnel->backoff, options->retry_us);
+	receiver_init(&tunnel->receiver, &tunnel->transport, &tunnel->control, &tunnel->counters);
+	descriptors_raise();
 	tunnel->signals = signals_open();
 	if (tunnel->signals < 0 || !loop_open(&tunnel->loop) ||
-		!queue_init(&tunnel->queue, QUEUE_SIZE)) {
+		!loop_add(&tunnel->loop, tunnel->signals, SOURCE_SIGNAL, 0) ||
+		!sender_init(&tunnel->sender, &tunnel->transport, &tunnel->loop, &tunnel->control,
+			&tunnel->counters)) {
 		log_line(LOG_ERROR, "cannot start: %s", strerror(errno));
 		return EXIT_FAILURE;
 	}
-	status = open_transport(tunnel, stdio, reads, writes);
-	if (status != 0)
-		return status;
-	if (!loop_add(&tunnel->loop, tunnel->signals, SOURCE_SIGNAL, 0) ||
-		(reads && !loop_add(&tunnel->loop, transport->input, SOURCE_INPUT, 0)) ||
-		(writes && !loop_add(&tunnel->loop, transport->output, SOURCE_OUTPUT, 0))) {
-		log_line(LOG_ERROR, "cannot wait for the transport: %s", strerror(errno));
-		tunnel_fail(tunnel); /* COMMAND is running and has to be ended */
-	}
-	return 0;
+	status = open_transport(tunnel, stdio);
+	if (status == 0)
+		begin_streams(tunnel);
+	return status;
 }
 
 bool tunnel_watch(struct tunnel *tunnel, int socket, uint16_t tag)
@@ -129,7 +149,52 @@ void tunnel_fail(struct tunnel *tunnel)
 	tunnel->ended = true;
 }
 
-/* --- frames out --------------------------------------------------------------------------- */
+/* --- frames ------------------------------------------------------------------------------- */
+
+size_t tunnel_receive(
+	struct tunnel *tunnel, int socket, uint32_t *kernel_drops, struct datagram **first)
+{
+	return sender_receive(&tunnel->sender, socket, kernel_drops, first, tunnel->now_us);
+}
+
+void tunnel_send(struct tunnel *tunnel, uint16_t tag, struct datagram *datagram)
+{
+	sender_send(&tunnel->sender, tag, datagram);
+}
+
+void tunnel_close_flow(struct tunnel *tunnel, uint16_t tag)
+{
+	sender_close_flow(&tunnel->sender, tag, tunnel->now_us);
+}
+
+bool tunnel_read(struct tunnel *tunnel)
+{
+	enum receiver_result result = receiver_read(&tunnel->receiver, tunnel->now_us);
+
+	if (result == RECEIVER_OK)
+		return true;
+	if (result == RECEIVER_ERROR)
+		tunnel->status = EXIT_FAILURE;
+	loop_remove(&tunnel->loop, tunnel->transport.input, SOURCE_INPUT);
+	transport_close_input(&tunnel->transport);
+	return false;
+}
+
+bool tunnel_next_frame(struct tunnel *tunnel, struct frame *frame)
+{
+	enum receiver_result result = receiver_next(&tunnel->receiver, frame);
+
+	if (result == RECEIVER_ERROR)
+		tunnel_fail(tunnel);
+	return result == RECEIVER_OK;
+}
+
+uint16_t tunnel_closed_tag(const struct frame *frame)
+{
+	return le16_load(frame->payload);
+}
+
+/* --- turns -------------------------------------------------------------------------------- */
 
 /* What the far side sent before it went is still delivered, but not for ever. */
 static void finish(struct tunnel *tunnel)
@@ -139,233 +204,50 @@ static void finish(struct tunnel *tunnel)
 	tunnel->finishing = true;
 }
 
-static void output_is_gone(struct tunnel *tunnel)
+static void flush(struct tunnel *tunnel)
 {
-	if (tunnel->output_gone)
+	struct sender *sender = &tunnel->sender;
+
+	sender_flush(sender, tunnel->now_us);
+	if (!sender->gone)
 		return;
-	tunnel->output_gone = true;
 	finish(tunnel);
-}
-
-/* Writes once. Returns how many bytes left; 0 when there is no room, or after an error. */
-static size_t write_pieces(struct tunnel *tunnel, const struct iovec *pieces, int count)
-{
-	ssize_t written = transport_write(&tunnel->transport, pieces, count);
-
-	if (written >= 0) {
-		tunnel->counters.value[STREAM_OUT_BYTES] += (uint64_t)written;
-		return (size_t)written;
-	}
-	if (errno == EPIPE || errno == ECONNRESET) {
-		output_is_gone(tunnel);
-	} else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR && errno != ENOBUFS) {
-		log_line(LOG_ERROR, "cannot write frames: %s", strerror(errno));
-		tunnel->output_gone = true;
+	if (sender->error != 0) {
+		log_line(LOG_ERROR, "cannot write frames: %s", strerror(sender->error));
 		tunnel_fail(tunnel);
 	}
-	return 0;
 }
-
-/* Copies what the last write left over of this turn's frames into the queue. */
-static void queue_rest(struct tunnel *tunnel, size_t written)
-{
-	for (size_t i = 0; i < tunnel->frame_count; i++) {
-		const uint8_t *frame = tunnel->frames[i].iov_base;
-		size_t size = tunnel->frames[i].iov_len;
-
-		if (written >= size) {
-			written -= size;
-			tunnel->counters.value[FRAMES_OUT]++;
-		} else if (written > 0) {
-			queue_push_rest(&tunnel->queue, frame + written, size - written);
-			written = 0;
-		} else if (tunnel->output_gone) {
-			tunnel->counters.value[DROP_PIPE_CLOSED]++;
-		} else if (!queue_push(&tunnel->queue, frame, size)) {
-			tunnel->counters.value[DROP_QUEUE_FULL]++;
-		}
-	}
-}
-
-static void flush_queue(struct tunnel *tunnel)
-{
-	struct iovec pieces[2];
-	size_t written = write_pieces(tunnel, pieces, queue_peek(&tunnel->queue, pieces));
-
-	tunnel->counters.value[FRAMES_OUT] += queue_consume(&tunnel->queue, written);
-}
-
-/* The frames of this turn leave, as far as the pipe has room. */
-static void flush_batch(struct tunnel *tunnel)
-{
-	bool was_empty = queue_is_empty(&tunnel->queue);
-	size_t written = 0;
-
-	if (tunnel->frame_count > 0) {
-		if (was_empty && !tunnel->output_gone)
-			written = write_pieces(tunnel, tunnel->frames, (int)tunnel->frame_count);
-		queue_rest(tunnel, written);
-		if (was_empty && !queue_is_empty(&tunnel->queue))
-			loop_want_room(&tunnel->loop, tunnel->transport.output, true);
-	}
-	tunnel->frame_count = 0;
-	tunnel->batch.used = 0;
-}
-
-static void handle_output(struct tunnel *tunnel, bool broken)
-{
-	if (broken)
-		output_is_gone(tunnel);
-	if (tunnel->output_gone || queue_is_empty(&tunnel->queue))
-		return;
-	flush_queue(tunnel);
-	if (queue_is_empty(&tunnel->queue))
-		loop_want_room(&tunnel->loop, tunnel->transport.output, false);
-}
-
-size_t tunnel_receive(
-	struct tunnel *tunnel, int socket, uint32_t *kernel_drops, struct datagram **first)
-{
-	struct batch *batch = &tunnel->batch;
-
-	if (batch->used == BATCH_MAX)
-		flush_batch(tunnel);
-	*first = &batch->datagrams[batch->used];
-	return udp_receive(socket, batch, kernel_drops, &tunnel->counters);
-}
-
-/* --- frames in ---------------------------------------------------------------------------- */
-
-/* Says once what came before the first frame, with everything but plain text escaped. */
-static void report_noise(struct tunnel *tunnel)
-{
-	const struct decoder *decoder = &tunnel->decoder;
-	size_t shown = min_size(decoder->noise, NOISE_SAMPLE_SIZE);
-	char text[4 * NOISE_SAMPLE_SIZE + 1];
-	size_t used = 0;
-
-	if (decoder->noise == 0 || tunnel->noise_reported)
-		return;
-	tunnel->noise_reported = true;
-	tunnel->counters.value[NOISE_BYTES] = decoder->noise;
-	for (size_t i = 0; i < shown; i++) {
-		unsigned char c = decoder->noise_sample[i];
-		const char *format = c == '"' || c == '\\'  ? "\\%c"
-				     : c >= ' ' && c <= '~' ? "%c"
-				     : c == '\n'            ? "\\n"
-				     : c == '\r'            ? "\\r"
-							    : "\\x%02x";
-
-		used += (size_t)snprintf(text + used, sizeof(text) - used, format, c);
-	}
-	text[used] = '\0';
-	log_line(LOG_WARNING, "skipped %zu bytes that are no frame: \"%s\"%s", decoder->noise, text,
-		shown < decoder->noise ? "..." : "");
-}
-
-static void input_reached_its_end(struct tunnel *tunnel)
-{
-	loop_remove(&tunnel->loop, tunnel->transport.input, SOURCE_INPUT);
-	report_noise(tunnel);
-	if (decoder_is_inside_frame(&tunnel->decoder)) {
-		log_line(LOG_ERROR, "the stream ended inside a frame, at byte %" PRIu64,
-			decoder_bytes(&tunnel->decoder));
-		tunnel->status = EXIT_FAILURE;
-	}
-	transport_close_input(&tunnel->transport);
-}
-
-bool tunnel_read(struct tunnel *tunnel)
-{
-	size_t room;
-	uint8_t *to = decoder_room(&tunnel->decoder, &room);
-	ssize_t length = transport_read(&tunnel->transport, to, room);
-
-	if (length > 0) {
-		decoder_filled(&tunnel->decoder, (size_t)length);
-		tunnel->counters.value[STREAM_IN_BYTES] += (uint64_t)length;
-		return true;
-	}
-	if (length < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
-		return true;
-	if (length < 0) {
-		log_line(LOG_ERROR, "cannot read frames: %s", strerror(errno));
-		tunnel->status = EXIT_FAILURE;
-	}
-	input_reached_its_end(tunnel);
-	return false;
-}
-
-/* Control frames are for those who have said HELLO; without it they are not what they look like. */
-static bool accept_control(struct tunnel *tunnel, const struct frame *frame)
-{
-	if (frame->type == CONTROL_HELLO && frame->length >= CONTROL_HELLO_BODY_MIN)
-		tunnel->hello_seen = true;
-	if (tunnel->hello_seen)
-		return true;
-	log_line(LOG_ERROR,
-		"corrupt stream at byte %" PRIu64 ": a control frame of type %u before HELLO",
-		frame->offset, frame->type);
-	return false;
-}
-
-bool tunnel_next_frame(struct tunnel *tunnel, struct frame *frame)
-{
-	char text[256];
-
-	while (!tunnel->ended) {
-		enum decoder_result result = decoder_next(&tunnel->decoder, frame);
-
-		if (result != DECODER_MORE)
-			report_noise(tunnel);
-		switch (result) {
-		case DECODER_FRAME:
-			if (frame->kind == FRAME_DATA) {
-				tunnel->counters.value[FRAMES_IN]++;
-				return true;
-			}
-			if (!accept_control(tunnel, frame))
-				tunnel_fail(tunnel);
-			break;
-		case DECODER_MORE:
-			return false;
-		case DECODER_CORRUPT:
-			decoder_describe(&tunnel->decoder, text, sizeof(text));
-			log_line(LOG_ERROR, "%s", text);
-			tunnel_fail(tunnel);
-			break;
-		}
-	}
-	return false;
-}
-
-void tunnel_send(struct tunnel *tunnel, uint16_t tag, struct datagram *datagram)
-{
-	uint8_t *frame = datagram->payload - FRAME_HEADER_SIZE;
-
-	frame_put_header(frame, tag, datagram->length);
-	tunnel->frames[tunnel->frame_count++] = (struct iovec){
-		.iov_base = frame,
-		.iov_len = FRAME_HEADER_SIZE + (size_t)datagram->length,
-	};
-}
-
-/* --- turns -------------------------------------------------------------------------------- */
 
 static void report_counters(const struct tunnel *tunnel, enum log_level level)
 {
-	char text[1024];
+	char text[COUNTERS_TEXT_SIZE];
 
 	counters_format(&tunnel->counters, text, sizeof(text));
 	log_line(level, "%s", text);
+}
+
+/* On a terminal one line of rates, which the next one replaces. */
+static void show_stats(struct tunnel *tunnel)
+{
+	char text[STATS_TEXT_SIZE];
+
+	uint64_t elapsed_us = tunnel->now_us - tunnel->stats_us + tunnel->options->stats_us;
+
+	tunnel->stats_us = tunnel->now_us + tunnel->options->stats_us;
+	if (!isatty(STDERR_FILENO)) {
+		report_counters(tunnel, LOG_ERROR);
+		return;
+	}
+	stats_format(&tunnel->stats_before, &tunnel->counters, elapsed_us, text);
+	log_status(text);
+	tunnel->stats_before = tunnel->counters;
 }
 
 static void handle_signals(struct tunnel *tunnel)
 {
 	unsigned int seen = signals_read(tunnel->signals);
 
-	if (seen & SIGNALS_REPORT)
-		report_counters(tunnel, LOG_ERROR);
+	tunnel->report_wanted |= (seen & SIGNALS_REPORT) != 0;
 	if (seen & SIGNALS_END) {
 		tunnel->asked_to_end = true;
 		tunnel_end(tunnel);
@@ -388,7 +270,12 @@ static uint64_t report_drops(struct tunnel *tunnel, uint64_t now_us)
 
 static int64_t time_to_wait_us(const struct tunnel *tunnel, uint64_t deadline_us)
 {
+	bool has_flows = tunnel->counters.value[FLOWS] > 0;
+
 	deadline_us = min_u64(deadline_us, min_u64(tunnel->linger_until_us, tunnel->wake_us));
+	deadline_us = min_u64(deadline_us, min_u64(tunnel->retry_us, tunnel->stats_us));
+	deadline_us = min_u64(deadline_us,
+		control_deadline_us(&tunnel->control, has_flows, tunnel->sender.blocked));
 	if (deadline_us == UINT64_MAX)
 		return -1;
 	return tunnel->finishing || deadline_us < tunnel->now_us
@@ -405,8 +292,13 @@ static void next_turn(struct tunnel *tunnel)
 {
 	uint64_t deadline_us;
 
-	flush_batch(tunnel);
+	flush(tunnel);
 	deadline_us = report_drops(tunnel, tunnel->now_us);
+	if (tunnel->report_wanted) /* only now is every datagram in one place */
+		report_counters(tunnel, LOG_ERROR);
+	tunnel->report_wanted = false;
+	if (tunnel->now_us >= tunnel->stats_us)
+		show_stats(tunnel);
 	if (tunnel->ended)
 		return;
 	tunnel->event_next = 0;
@@ -416,13 +308,121 @@ static void next_turn(struct tunnel *tunnel)
 	if (tunnel->now_us >= tunnel->linger_until_us ||
 		(tunnel->finishing && !has_input_waiting(tunnel)))
 		tunnel_end(tunnel);
+	/* Who was stopped himself has not heard what came meanwhile. */
+	if (control_is_dead(&tunnel->control, tunnel->now_us) && !has_input_waiting(tunnel)) {
+		log_line(LOG_ERROR, "the transport is dead: nothing came for 45 s");
+		child_kill(&tunnel->transport.child);
+		tunnel_fail(tunnel);
+	}
 }
+
+static void handle_output(struct tunnel *tunnel, bool broken)
+{
+	if (!broken) {
+		sender_resume(&tunnel->sender);
+		return;
+	}
+	tunnel->sender.gone = true;
+	finish(tunnel);
+}
+
+/* --- COMMAND ends, and is run again ------------------------------------------------------- */
+
+/* Ends COMMAND. Returns whether that was the first to end. */
+static bool finish_child(struct tunnel *tunnel)
+{
+	enum child_end end = child_finish(
+		&tunnel->transport.child, tunnel->signals, tunnel->options->linger_us);
+
+	tunnel->asked_to_end |= end == CHILD_HURRIED;
+	return end == CHILD_ENDED;
+}
+
+/* Whether COMMAND has done what it is for, so that the next try may come soon. */
+static bool has_carried_frames(const struct tunnel *tunnel)
+{
+	if (tunnel->reads)
+		return tunnel->counters.value[FRAMES_IN] > tunnel->started.value[FRAMES_IN];
+	return tunnel->counters.value[FRAMES_OUT] > tunnel->started.value[FRAMES_OUT] &&
+	       tunnel->now_us - tunnel->started_us >= ONE_WAY_PROOF_US;
+}
+
+static void plan_retry(struct tunnel *tunnel, const char *what, int status)
+{
+	uint32_t random = 0;
+	uint64_t wait_us;
+
+	(void)getentropy(&random, sizeof(random)); /* without it there is just no jitter */
+	wait_us = backoff_wait_us(&tunnel->backoff, random);
+	tunnel->retry_us = tunnel->now_us + wait_us;
+	log_line(LOG_WARNING, "'%s' %s %d: running it again in %.1f s", tunnel->options->command[0],
+		what, status, (double)wait_us / US_PER_SECOND);
+}
+
+/*
+ * The transport has ended. Returns whether the tunnel goes on: then COMMAND will be run again.
+ */
+static bool pause_for_retry(struct tunnel *tunnel)
+{
+	struct transport *transport = &tunnel->transport;
+	int status;
+
+	if (tunnel->options->retry_us == 0 || tunnel->asked_to_end)
+		return false;
+	if (transport->input >= 0)
+		loop_remove(&tunnel->loop, transport->input, SOURCE_INPUT);
+	if (transport->output >= 0)
+		loop_remove(&tunnel->loop, transport->output, SOURCE_OUTPUT);
+	tunnel->event_count = tunnel->event_next = 0;
+	sender_pause(&tunnel->sender);
+	control_init(&tunnel->control, false, false, tunnel->now_us);
+	transport_close_output(transport);
+	finish_child(tunnel);
+	transport_close_input(transport);
+	tunnel->now_us = clock_now_us();
+	status = transport->child.status;
+	if (tunnel->asked_to_end || status == CHILD_CANNOT_RUN || status == CHILD_NOT_FOUND)
+		return false;
+	if (has_carried_frames(tunnel))
+		backoff_reset(&tunnel->backoff);
+	tunnel->ended = tunnel->finishing = false;
+	tunnel->linger_until_us = UINT64_MAX;
+	tunnel->status = 0;
+	plan_retry(tunnel, "ended with status", status);
+	return true;
+}
+
+/* Returns whether COMMAND is running again. */
+static bool run_again(struct tunnel *tunnel)
+{
+	char **command = tunnel->options->command;
+	int error = transport_run(&tunnel->transport, command, tunnel->reads);
+
+	tunnel->retry_us = UINT64_MAX;
+	if (error != 0) {
+		log_line(LOG_ERROR, "cannot run '%s': %s", command[0], strerror(error));
+		tunnel_end(tunnel);
+		return false;
+	}
+	tunnel->counters.value[RETRIES]++;
+	if (!begin_streams(tunnel))
+		return false;
+	sender_resume(&tunnel->sender);
+	return true;
+}
+
+/* --- the next event ----------------------------------------------------------------------- */
 
 enum tunnel_event tunnel_next_event(struct tunnel *tunnel, uint16_t *tag)
 {
-	while (!tunnel->ended) {
+	while (!tunnel->ended || pause_for_retry(tunnel)) {
 		const struct event *event = &tunnel->events[tunnel->event_next];
 
+		if (tunnel->now_us >= tunnel->retry_us) {
+			if (run_again(tunnel))
+				return TUNNEL_RESTARTED;
+			continue;
+		}
 		if (tunnel->now_us >= tunnel->wake_us) {
 			tunnel->wake_us = UINT64_MAX;
 			return TUNNEL_WAKE;
@@ -451,11 +451,12 @@ enum tunnel_event tunnel_next_event(struct tunnel *tunnel, uint16_t *tag)
 	return TUNNEL_END;
 }
 
-/* --- the end ------------------------------------------------------------------------------ */
+/* --- closing ------------------------------------------------------------------------------ */
 
 /* Gives the pipe the linger time to take what is queued, or until a signal asks once more. */
 static void drain(struct tunnel *tunnel)
 {
+	struct sender *sender = &tunnel->sender;
 	uint64_t now_us = clock_now_us();
 	uint64_t deadline_us = now_us + tunnel->options->linger_us;
 	struct pollfd wake[] = {
@@ -463,45 +464,46 @@ static void drain(struct tunnel *tunnel)
 		{.fd = tunnel->signals, .events = POLLIN},
 	};
 
-	flush_batch(tunnel);
-	while (!queue_is_empty(&tunnel->queue) && !tunnel->output_gone && now_us < deadline_us) {
+	sender_flush(sender, now_us);
+	while (sender_has_work(sender) && now_us < deadline_us) {
 		poll(wake, ARRAY_SIZE(wake), timeout_ms((int64_t)(deadline_us - now_us)));
 		if (signals_read(tunnel->signals) & SIGNALS_END) {
 			tunnel->asked_to_end = true;
 			break;
 		}
-		flush_queue(tunnel);
 		now_us = clock_now_us();
+		sender_resume(sender);
+		sender_flush(sender, now_us);
 	}
 	/* What ended the reader may have been meant for us too, as a ^C is. */
 	if (signals_read(tunnel->signals) & SIGNALS_END)
 		tunnel->asked_to_end = true;
-	tunnel->counters.value[DROP_PIPE_CLOSED] += tunnel->queue.frames;
-	if (!queue_is_inside_frame(&tunnel->queue) || tunnel->asked_to_end)
+	tunnel->counters.value[DROP_PIPE_CLOSED] += sender->queue.frames;
+	tunnel->counters.value[QUEUED] = 0;
+	if (!queue_is_inside_frame(&sender->queue) || tunnel->asked_to_end)
 		return;
-	log_line(LOG_ERROR, tunnel->output_gone
+	log_line(LOG_ERROR, sender->gone
 				    ? "the reader closed the pipe inside a frame"
 				    : "a frame was cut: the pipe did not take its rest in time");
 	tunnel->status = EXIT_FAILURE;
 }
 
-static void finish_child(struct tunnel *tunnel)
+/* COMMAND's status is ours, if it is the one to blame. */
+static void take_status(struct tunnel *tunnel)
 {
-	struct child *child = &tunnel->transport.child;
-	bool was_started = tunnel->options->command != NULL;
-	bool unasked = child_finish(child, tunnel->signals, tunnel->options->linger_us);
+	const char *name = tunnel->options->command[0];
+	bool unasked = finish_child(tunnel);
+	int status = tunnel->transport.child.status;
 
-	if (!was_started || tunnel->asked_to_end)
+	if (tunnel->asked_to_end)
 		return;
 	if (!unasked)
-		log_line(LOG_WARNING, "'%s' did not end by itself and was terminated",
-			tunnel->options->command[0]);
-	if (!unasked || child->status == 0)
+		log_line(LOG_WARNING, "'%s' did not end by itself and was terminated", name);
+	if (!unasked || status == 0)
 		return;
-	log_line(LOG_WARNING, "'%s' ended with status %d", tunnel->options->command[0],
-		child->status);
+	log_line(LOG_WARNING, "'%s' ended with status %d", name, status);
 	if (tunnel->status == 0)
-		tunnel->status = child->status;
+		tunnel->status = status;
 }
 
 int tunnel_close(struct tunnel *tunnel)
@@ -509,11 +511,12 @@ int tunnel_close(struct tunnel *tunnel)
 	drain(tunnel);
 	report_drops(tunnel, UINT64_MAX); /* however short ago the last report was */
 	transport_close_output(&tunnel->transport);
-	finish_child(tunnel);
+	if (tunnel->options->command)
+		take_status(tunnel);
 	transport_close_input(&tunnel->transport); /* COMMAND must not die of that */
 	if (log_shows(LOG_DETAIL))
 		report_counters(tunnel, LOG_DETAIL);
-	queue_free(&tunnel->queue);
+	sender_free(&tunnel->sender);
 	loop_close(&tunnel->loop);
 	return tunnel->status;
 }

@@ -1,7 +1,7 @@
 /*
  * One end of the tunnel: what both programs do alike around the stream of frames. They ask for the
- * next event, do their own part (which client, which socket), and hand frames in; reading and
- * writing the pipe, signals, COMMAND, and the ways to end are here.
+ * next event, do their own part (which client, which socket), and hand frames in; the turns of the
+ * loop, signals, COMMAND, and the ways to end and to begin again are here.
  */
 #ifndef TUNNEL_H
 #define TUNNEL_H
@@ -9,13 +9,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "backoff.h"
+#include "control.h"
 #include "counters.h"
-#include "frame.h"
 #include "loop.h"
 #include "options.h"
-#include "queue.h"
+#include "receiver.h"
+#include "sender.h"
 #include "transport.h"
-#include "udp.h"
 
 struct tunnel {
 	const struct options *options;
@@ -26,27 +27,33 @@ struct tunnel {
 	struct event events[LOOP_EVENTS_MAX];
 	size_t event_count, event_next;
 	int signals;
+	uint64_t wake_us;  /* UINT64_MAX: no TUNNEL_WAKE wanted */
+	uint64_t stats_us; /* when the counters are to be shown; UINT64_MAX: never */
+	struct counters stats_before;
+	bool report_wanted; /* SIGUSR1 came */
 
+	bool reads, writes;
 	struct transport transport;
-	struct decoder decoder;
-	bool hello_seen, noise_reported;
-	struct batch batch;             /* datagrams received in this turn, */
-	struct iovec frames[BATCH_MAX]; /* those of them that have become frames, */
-	size_t frame_count;
-	struct queue queue; /* and frames of earlier turns that the pipe had no room for */
+	struct control control;
+	struct receiver receiver;
+	struct sender sender;
 
-	bool finishing;   /* the far side is gone: only what has already arrived is still read */
-	bool output_gone; /* nothing can be written any more */
+	bool finishing; /* the far side is gone: only what has already arrived is still read */
 	uint64_t linger_until_us; /* UINT64_MAX: not lingering */
-	uint64_t wake_us;         /* UINT64_MAX: no TUNNEL_WAKE wanted */
 	bool ended, asked_to_end;
 	int status; /* what the program will exit with */
+
+	struct backoff backoff;
+	uint64_t retry_us; /* when COMMAND is to be run again; UINT64_MAX: it is running */
+	uint64_t started_us;
+	struct counters started; /* as of then */
 };
 
 enum tunnel_event {
 	TUNNEL_DATAGRAMS, /* a socket given to tunnel_watch() has something to receive */
 	TUNNEL_FRAMES,    /* the transport has something to read: call tunnel_read() */
 	TUNNEL_WAKE,      /* the time given to tunnel_wake_at() has come */
+	TUNNEL_RESTARTED, /* COMMAND was run again: streams and tags begin anew */
 	TUNNEL_END,
 };
 
@@ -95,6 +102,9 @@ size_t tunnel_receive(
 /* Sends a datagram just received as a frame of the flow `tag`. */
 void tunnel_send(struct tunnel *tunnel, uint16_t tag, struct datagram *datagram);
 
+/* Says CLOSE for a flow, if the far side understands that. Nothing more may be sent of it. */
+void tunnel_close_flow(struct tunnel *tunnel, uint16_t tag);
+
 /*
  * Reads the transport once. Returns false when its end was reached: tunnel_end() or tunnel_linger()
  * is to follow.
@@ -102,10 +112,13 @@ void tunnel_send(struct tunnel *tunnel, uint16_t tag, struct datagram *datagram)
 bool tunnel_read(struct tunnel *tunnel);
 
 /*
- * Takes the next data frame of what was read, valid until the next tunnel_read(). Returns false
- * when there is none, or the stream is corrupt, which ends the tunnel.
+ * Takes the next frame of what was read, valid until the next tunnel_read(): a data frame or a
+ * CLOSE. Returns false when there is none, or the stream is corrupt, which ends the tunnel.
  */
 bool tunnel_next_frame(struct tunnel *tunnel, struct frame *frame);
+
+/* The tag that a CLOSE is about. */
+uint16_t tunnel_closed_tag(const struct frame *frame);
 
 /* The next event will be the end. */
 void tunnel_end(struct tunnel *tunnel);

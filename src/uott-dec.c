@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "flow.h"
@@ -35,7 +34,7 @@ static void close_flow(struct dec *dec, struct flow *flow, enum counter cause)
 {
 	struct tunnel *tunnel = &dec->tunnel;
 
-	log_line(LOG_DETAIL, "flow %u: %s", flow->tag, cause == EXPIRED ? "expired" : "evicted");
+	log_line(LOG_DETAIL, "flow %u: %s", flow->tag, counter_key(cause));
 	if (!tunnel->options->unidirectional)
 		tunnel_unwatch(tunnel, flow->socket);
 	close(flow->socket);
@@ -106,6 +105,33 @@ static struct flow *open_flow(struct dec *dec, uint16_t tag)
 	return flow;
 }
 
+/*
+ * The far side has forgotten the flow. The answer comes behind all replies, so that none can reach
+ * the next client that gets this tag.
+ */
+static void answer_close(struct dec *dec, uint16_t tag)
+{
+	struct flow *flow = flow_find_tag(&dec->flows, tag);
+
+	if (flow)
+		close_flow(dec, flow, CLOSED);
+	tunnel_close_flow(&dec->tunnel, tag);
+}
+
+/* Returns the flow of that tag, which is used now; or NULL if there can be none. */
+static struct flow *flow_of_tag(struct dec *dec, uint16_t tag)
+{
+	struct flow *flow = flow_find_tag(&dec->flows, tag);
+
+	if (!flow)
+		flow = open_flow(dec, tag);
+	if (flow)
+		flow_touch(&dec->flows, flow, dec->tunnel.now_us);
+	else
+		dec->tunnel.counters.value[DROP_NO_SOCKET]++;
+	return flow;
+}
+
 /* Neighbouring frames of one flow leave in one call. */
 static void deliver_frames(struct dec *dec)
 {
@@ -116,18 +142,19 @@ static void deliver_frames(struct dec *dec)
 	size_t count = 0;
 
 	while (tunnel_next_frame(tunnel, &frame)) {
-		if (count > 0 && (count == BATCH_MAX || flow->tag != frame.tag)) {
+		bool is_data = frame.kind == FRAME_DATA;
+
+		if (count > 0 && (count == BATCH_MAX || !is_data || flow->tag != frame.tag)) {
 			udp_send(flow->socket, datagrams, count, &tunnel->counters);
 			count = 0;
 		}
-		flow = flow_find_tag(&dec->flows, frame.tag);
-		if (!flow)
-			flow = open_flow(dec, frame.tag);
-		if (!flow) {
-			tunnel->counters.value[DROP_NO_SOCKET]++;
+		if (!is_data) {
+			answer_close(dec, tunnel_closed_tag(&frame));
 			continue;
 		}
-		flow_touch(&dec->flows, flow, tunnel->now_us);
+		flow = flow_of_tag(dec, frame.tag);
+		if (!flow)
+			continue;
 		datagrams[count++] = (struct outgoing){
 			.payload = frame.payload,
 			.length = frame.length,
@@ -135,6 +162,20 @@ static void deliver_frames(struct dec *dec)
 	}
 	if (count > 0)
 		udp_send(flow->socket, datagrams, count, &tunnel->counters);
+}
+
+/* COMMAND was run again: tags mean other clients now, who get no replies to the former ones. */
+static void forget_flows(struct dec *dec)
+{
+	struct tunnel *tunnel = &dec->tunnel;
+	struct queue *queue = &tunnel->sender.queue;
+	uint16_t tag;
+
+	while (dec->flows.newest)
+		close_flow(dec, dec->flows.newest, CLOSED);
+	queue_recall(queue, tunnel->now_us, UINT64_MAX, &tunnel->counters);
+	while (queue_next_recalled(queue, &tag))
+		queue_drop_recalled(queue, &tunnel->counters);
 }
 
 static void read_frames(struct dec *dec)
@@ -193,29 +234,15 @@ static bool choose_target(struct dec *dec, const struct options *options)
 	return false;
 }
 
-/* Every flow needs a descriptor: asks for as many as are allowed. */
-static void raise_descriptor_limit(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
-		return;
-	limit.rlim_cur = limit.rlim_max;
-	(void)setrlimit(RLIMIT_NOFILE, &limit);
-}
-
 /* Returns 0, or, after a message, the status to exit with. */
 static int dec_open(struct dec *dec, const struct options *options, const struct stdio *stdio)
 {
 	static const uint8_t no_key[16]; /* dec looks for tags, not for clients */
-	int status;
 
 	flow_table_init(&dec->flows, false, no_key);
 	if (!choose_target(dec, options))
 		return EXIT_FAILURE;
-	status = tunnel_open(&dec->tunnel, options, stdio, true, !options->unidirectional);
-	raise_descriptor_limit(); /* after COMMAND was started, which may not expect that */
-	return status;
+	return tunnel_open(&dec->tunnel, options, stdio, true, !options->unidirectional);
 }
 
 static int dec_close(struct dec *dec)
@@ -250,6 +277,9 @@ int main(int argc, char **argv)
 			break;
 		case TUNNEL_WAKE:
 			expire_flows(&dec);
+			break;
+		case TUNNEL_RESTARTED:
+			forget_flows(&dec);
 			break;
 		case TUNNEL_END:
 			return dec_close(&dec);

@@ -13,9 +13,11 @@
 #include "flow.h"
 #include "log.h"
 #include "tunnel.h"
+#include "util.h"
 
 enum {
-	LISTEN_ADDRESSES_MAX = 8
+	LISTEN_ADDRESSES_MAX = 8,
+	RETRY_STALE_US = US_PER_SECOND, /* what waited longer for COMMAND to be run is not sent */
 };
 
 struct enc {
@@ -85,7 +87,20 @@ static void plan_expiry(struct enc *enc)
 		flow_next_check(&enc->flows, tunnel->now_us, tunnel->options->idle_timeout_us));
 }
 
-/* Their tags have been idle as long as the flows, so they may be used again at once. */
+/*
+ * The far side is asked before the tag is used again. Where that is not possible, the tag has been
+ * idle as long as the flow, which must do.
+ */
+static void give_tag_back(struct enc *enc, uint16_t tag)
+{
+	if (control_is_on(&enc->tunnel.control)) {
+		tags_close(&enc->flows.tags, tag);
+		tunnel_close_flow(&enc->tunnel, tag);
+	} else {
+		tags_free(&enc->flows.tags, tag);
+	}
+}
+
 static void expire_flows(struct enc *enc)
 {
 	struct tunnel *tunnel = &enc->tunnel;
@@ -94,9 +109,11 @@ static void expire_flows(struct enc *enc)
 
 	while ((flow = flow_find_idle(&enc->flows, tunnel->now_us, idle_timeout_us))) {
 		uint16_t tag = flow->tag;
+		bool had_tag = flow->has_tag;
 
 		flow_remove(&enc->flows, flow);
-		flow_free_tag(&enc->flows, tag);
+		if (had_tag)
+			give_tag_back(enc, tag);
 		tunnel->counters.value[EXPIRED]++;
 		log_line(LOG_DETAIL, "flow %u: expired", tag);
 	}
@@ -104,28 +121,39 @@ static void expire_flows(struct enc *enc)
 	plan_expiry(enc);
 }
 
+static struct flow *add_flow(struct enc *enc, const struct client *client)
+{
+	struct tunnel *tunnel = &enc->tunnel;
+	char text[ADDRESS_TEXT_SIZE];
+	struct flow *flow = NULL;
+
+	if (enc->flows.count < tunnel->options->max_flows)
+		flow = flow_add_client(&enc->flows, client, tunnel->now_us);
+	if (!flow)
+		return NULL;
+	counters_flow_added(&tunnel->counters, enc->flows.count);
+	if (enc->flows.count == 1)
+		plan_expiry(enc);
+	if (log_shows(LOG_DETAIL))
+		log_line(LOG_DETAIL, "flow %u: %s", flow->tag, address_format(&client->peer, text));
+	return flow;
+}
+
+/* Returns the flow that the datagram belongs to, which has a tag; or NULL if there can be none. */
 static struct flow *flow_of_client(struct enc *enc, const struct datagram *datagram)
 {
 	struct tunnel *tunnel = &enc->tunnel;
 	struct client client = {.peer = datagram->peer, .local = datagram->local};
 	struct flow *flow = flow_find_client(&enc->flows, &client);
-	char text[ADDRESS_TEXT_SIZE];
 
-	if (flow) {
+	if (!flow)
+		flow = add_flow(enc, &client);
+	else if (!flow->has_tag && !flow_give_tag(&enc->flows, flow, tunnel->now_us))
+		flow = NULL;
+	if (flow)
 		flow_touch(&enc->flows, flow, tunnel->now_us);
-		return flow;
-	}
-	if (enc->flows.count < tunnel->options->max_flows)
-		flow = flow_add_client(&enc->flows, &client, tunnel->now_us);
-	if (!flow) {
+	else
 		tunnel->counters.value[DROP_NO_TAG]++;
-		return NULL;
-	}
-	counters_flow_added(&tunnel->counters, enc->flows.count);
-	if (enc->flows.count == 1)
-		plan_expiry(enc);
-	if (log_shows(LOG_DETAIL))
-		log_line(LOG_DETAIL, "flow %u: %s", flow->tag, address_format(&client.peer, text));
 	return flow;
 }
 
@@ -142,6 +170,15 @@ static void forward_datagrams(struct enc *enc)
 	}
 }
 
+/* A reply that no client is waiting for any more. */
+static void drop_late_frame(struct enc *enc, uint16_t tag)
+{
+	struct tunnel *tunnel = &enc->tunnel;
+
+	tunnel->counters.value[DROP_NO_FLOW]++;
+	tags_late_frame(&enc->flows.tags, tag, tunnel->now_us + tunnel->options->idle_timeout_us);
+}
+
 static void deliver_frames(struct enc *enc)
 {
 	struct tunnel *tunnel = &enc->tunnel;
@@ -149,16 +186,16 @@ static void deliver_frames(struct enc *enc)
 	struct frame frame;
 	size_t count = 0;
 
-	if (!tunnel_read(tunnel)) {
-		enc->far_side_is_gone = true;
-		tunnel_end(tunnel);
-		return;
-	}
 	while (tunnel_next_frame(tunnel, &frame)) {
-		struct flow *flow = flow_find_tag(&enc->flows, frame.tag);
+		struct flow *flow;
 
+		if (frame.kind == FRAME_CONTROL) {
+			tags_closed(&enc->flows.tags, tunnel_closed_tag(&frame));
+			continue;
+		}
+		flow = flow_find_tag(&enc->flows, frame.tag);
 		if (!flow) {
-			tunnel->counters.value[DROP_NO_FLOW]++;
+			drop_late_frame(enc, frame.tag);
 			continue;
 		}
 		flow_touch(&enc->flows, flow, tunnel->now_us);
@@ -174,6 +211,39 @@ static void deliver_frames(struct enc *enc)
 		}
 	}
 	udp_send(enc->socket, replies, count, &tunnel->counters);
+}
+
+static void read_frames(struct enc *enc)
+{
+	if (tunnel_read(&enc->tunnel)) {
+		deliver_frames(enc);
+		return;
+	}
+	enc->far_side_is_gone = true;
+	tunnel_end(&enc->tunnel);
+}
+
+/*
+ * COMMAND was run again, and all tags are new. Clients keep their flows: what waited of them is
+ * numbered anew, in the order in which it will leave, so that the first frame has the first tag.
+ */
+static void renumber_flows(struct enc *enc)
+{
+	static struct flow *former[TAGS]; /* by the tag of the stream before */
+	struct tunnel *tunnel = &enc->tunnel;
+	struct queue *queue = &tunnel->sender.queue;
+	uint16_t tag;
+
+	flow_forget_tags(&enc->flows, former);
+	queue_recall(queue, tunnel->now_us, RETRY_STALE_US, &tunnel->counters);
+	while (queue_next_recalled(queue, &tag)) {
+		struct flow *flow = former[tag];
+
+		if (flow && (flow->has_tag || flow_give_tag(&enc->flows, flow, tunnel->now_us)))
+			queue_requeue_recalled(queue, flow->tag);
+		else
+			queue_drop_recalled(queue, &tunnel->counters);
+	}
 }
 
 /* Returns 0, or, after a message, the status to exit with. */
@@ -211,7 +281,8 @@ static int enc_close(struct enc *enc)
 {
 	int status = tunnel_close(&enc->tunnel);
 
-	if (enc->far_side_is_gone && status == 0 && decoder_bytes(&enc->tunnel.decoder) == 0)
+	if (enc->far_side_is_gone && status == 0 &&
+		decoder_bytes(&enc->tunnel.receiver.decoder) == 0)
 		log_line(LOG_WARNING, "the far side closed the stream and had not sent a byte; if "
 				      "nothing is to come back, use -u");
 	close(enc->socket);
@@ -237,7 +308,10 @@ int main(int argc, char **argv)
 			forward_datagrams(&enc);
 			break;
 		case TUNNEL_FRAMES:
-			deliver_frames(&enc);
+			read_frames(&enc);
+			break;
+		case TUNNEL_RESTARTED:
+			renumber_flows(&enc);
 			break;
 		case TUNNEL_WAKE:
 			expire_flows(&enc);

@@ -39,6 +39,21 @@ static inline void le16_store(uint8_t *p, uint16_t value)
 	p[1] = (uint8_t)(value >> 8);
 }
 
+static inline uint64_t le64_load(const uint8_t *p)
+{
+	uint64_t value = 0;
+
+	for (int i = 7; i >= 0; i--)
+		value = value << 8 | p[i];
+	return value;
+}
+
+static inline void le64_store(uint8_t *p, uint64_t value)
+{
+	for (int i = 0; i < 8; i++)
+		p[i] = (uint8_t)(value >> 8 * i);
+}
+
 /* As poll(2) wants it (negative: for ever), rounded up so that no wait ends early. */
 static inline int timeout_ms(int64_t timeout_us)
 {

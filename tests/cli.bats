@@ -41,13 +41,6 @@ bats_require_minimum_version 1.5.0
   wrong "COMMAND" "$enc" 53 --
 }
 
-@test "options of later times are refused as unknown" {
-  for option in -r -s -l; do
-    run -2 "$enc" "$option" 1 53
-    [[ $output == *"unknown option '$option'"* ]]
-  done
-}
-
 @test "a host that does not exist ends with status 1 and its name" {
   run -1 "$dec" no-such-host.invalid:53 </dev/null
   [[ $output == *"no-such-host.invalid"* ]]
@@ -84,7 +77,7 @@ bats_require_minimum_version 1.5.0
 }
 
 @test "standard error that is the same file as standard output is never written to" {
-  printf 'noise UOTT\xff\xff\x01\x00x then garbage' >in
+  printf 'noise UOTT\xfe\xff\x01\x00x then garbage' >in
   run -1 --separate-stderr "$dec" 127.0.0.1:9 <in
   [[ $stderr == *corrupt* ]]
   status=0
@@ -125,4 +118,26 @@ bats_require_minimum_version 1.5.0
   finish "$pid"
   expect_equal "$status" 0
   [ ! -s quiet.err ]
+}
+
+@test "-s shows the counters that often, even with -q" {
+  start enc "$enc" -q -s 0.05 -u 127.0.0.1:0
+  shown_twice() { [ "$(grep -c '^uott-enc: udp_in=0 .* drop_pipe_closed=0$' enc.err)" -ge 2 ]; }
+  wait_until shown_twice
+}
+
+@test "on a terminal -s rewrites one line of rates, and messages stand on lines of their own" {
+  mkfifo keys
+  exec 9<>keys
+  script -qfec "'$enc' -s 0.05 -v -u 127.0.0.1:0 >stream" screen <keys >/dev/null 3>&- 9>&- &
+  echo $! >>pids
+  wait_until grep -q $'\r\033\\[Kflows 0, in 0 /s 0 B/s, out 0 /s 0 B/s, queued 0, dropped 0' screen
+  printf hello | "$peer" post 127.0.0.1 "$(listening_port <(tr -d '\r' <screen))"
+  wait_until grep -q $'\r\033\\[Kuott-enc: flow 0: 127.0.0.1:' screen
+  wait_until grep -q $'\r\033\\[Kflows 1, in' screen
+}
+
+@test "-r without a COMMAND is wrong usage" {
+  run -2 "$enc" -r 53
+  [[ $output == *"-r needs a COMMAND"* ]]
 }

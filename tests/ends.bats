@@ -35,7 +35,7 @@ bats_require_minimum_version 1.5.0
 @test "dec at the end of its input waits for late replies" {
   start_peer hold hold
   hold=$port
-  frame 65535 question >stream
+  frame 1 question >stream
   start dec "$dec" -t 1000 "127.0.0.1:$hold" <stream
   wait_until said hold.out held
   printf release | "$peer" post 127.0.0.1 "$hold"
@@ -48,8 +48,8 @@ bats_require_minimum_version 1.5.0
 
 @test "dec ends after the linger time" {
   start_peer hold hold
-  frame 65535 question | "$dec" -t 0 "127.0.0.1:$port" >out
-  frame 65535 question | "$dec" -t 0.1 "127.0.0.1:$port" >out
+  frame 1 question | "$dec" -t 0 "127.0.0.1:$port" >out
+  frame 1 question | "$dec" -t 0.1 "127.0.0.1:$port" >out
   [ ! -s out ]
 }
 
@@ -210,7 +210,7 @@ start_enc_with_default_signals() {
 
 @test "regular files and /dev/null work as standard input and output" {
   start_peer echo echo
-  frame 65535 hello >stream
+  frame 1 hello >stream
   "$dec" -t 1000 "127.0.0.1:$port" <stream >replies &
   pid=$!
   wait_until has_bytes replies 13

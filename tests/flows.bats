@@ -9,7 +9,7 @@ bats_require_minimum_version 1.5.0
   start client "$peer" twice 127.0.0.1 "$port"
   client=$pid
   wait_until said enc.err "uott-enc: flow 65535: expired"
-  wait_until said enc.err "uott-dec: flow 65535: expired"
+  wait_until grep -qE "uott-dec: flow 65535: (expired|closed)" enc.err
   kill -USR1 "$client"
   finish "$client"
   expect_equal "$status" 0
@@ -70,4 +70,67 @@ bats_require_minimum_version 1.5.0
   finish "$client"
   expect_equal "$status" 0
   expect_equal "$(grep -c 'uott-dec: flow 65535: new' enc.err)" 2
+}
+
+@test "enc's CLOSE ends the flow at dec, whatever dec's own idle timeout" {
+  start_peer echo echo
+  start_enc enc -i 0.2 0 -- "$dec" -v -i 1000 "127.0.0.1:$port"
+  expect_equal "$(ask "$port" hello)" hello
+  wait_until said enc.err "uott-dec: flow 65535: closed"
+}
+
+@test "an idle tunnel with flows proves its life every 15 s, and one without flows is silent" {
+  start_peer echo echo
+  start_with_clock enc "$enc" -v -i 100 127.0.0.1:0 -- "$dec" "127.0.0.1:$port"
+  wait_until said enc.err "listening on"
+  expect_equal "$(ask "$(listening_port enc.err)" hello)" hello
+  for _ in 1 2 3; do
+    before=$(stream_bytes out)
+    move_clock 16
+    wait_until stream_out_grew
+  done
+  wait_until stream_is_quiet
+  move_clock 100
+  wait_until said enc.err "flow 65535: expired"
+  wait_until stream_is_quiet
+  before=$(stream_bytes out)
+  move_clock 100
+  expect_equal "$(stream_bytes out)" "$before"
+  expect_not_said enc.err dead
+}
+
+# A reply to an old client is on its way while its tag may already belong to a new one.
+race_against_late_reply() { # MODE OF far
+  start_with_clock enc "$enc" -v "0.0.0.0:0" -- "$BUILD/tests/far" "$1"
+  enc_pid=$pid
+  wait_until said enc.err "listening on"
+  start client "$peer" locals "$(listening_port enc.err)"
+  client=$pid pid=$enc_pid
+  wait_until said client.out "asked once"
+  wait_until said enc.err "flow 65535: 127"
+  wait_until stream_is_quiet
+  move_clock 301
+  wait_until said enc.err "flow 65535: expired"
+  kill -USR1 "$client"
+  wait_until said client.out "half of all tags"
+  wait_until stream_is_quiet
+  move_clock 301
+  wait_until said enc.err "flow 32768: expired"
+  kill -USR1 "$client"
+  finish "$client"
+  expect_equal "$(cat client.err)" ""
+  expect_said client.out "everybody got their own reply"
+  kill "$enc_pid"
+  finish "$enc_pid"
+  expect_equal "$(counter enc.err flows_total)" $((65536 + 64))
+}
+
+@test "a late reply never reaches the new client of its tag: with control frames" {
+  race_against_late_reply hello
+  expect_said enc.err "drop_no_flow=1 "
+}
+
+@test "a late reply never reaches the new client of its tag: without control frames" {
+  race_against_late_reply plain
+  expect_said enc.err "drop_no_flow=2 "
 }

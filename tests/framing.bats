@@ -143,7 +143,7 @@ control() { # TYPE BODY
     # shellcheck disable=SC2086 # words
     control 2 12345678 | $program >out 2>err || status=$?
     expect_equal "$status" 1
-    expect_said err 'a control frame of type 2 before HELLO'
+    expect_said err 'a control frame of type 2 (ACK) before HELLO'
   done
 }
 

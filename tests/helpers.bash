@@ -94,6 +94,46 @@ ask() {
   printf '%s' "$2" | "$peer" send "${3:-127.0.0.1}" "$1"
 }
 
+# move_clock SECONDS: what start_with_clock has started sees that much time pass.
+move_clock() {
+  echo $(($(cat clock) + $1)) >clock.new
+  mv clock.new clock
+}
+
+# start_with_clock NAME COMMAND...: with a clock that move_clock moves; it runs on as usual, too.
+start_with_clock() {
+  local name=$1
+  shift
+  echo 0 >clock
+  start "$name" env TEST_CLOCK="$PWD/clock" LD_PRELOAD="$BUILD/tests/clock.so" \
+    ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}verify_asan_link_order=0" "$@"
+}
+
+counter() { # FILE KEY: as of the last line of counters in it
+  grep -o "[ ]$2=[0-9]*" "$1" | tail -n 1 | cut -d = -f 2
+}
+
+# stream_bytes in | out: what enc, started as "enc" and $pid, has read or written of its streams.
+stream_bytes() {
+  local lines
+  lines=$(grep -c stream_out enc.err || :)
+  kill -USR1 "$pid" || return
+  until [ "$(grep -c stream_out enc.err)" -gt "$lines" ]; do pause; done
+  counter enc.err "stream_$1_bytes"
+}
+
+stream_out_grew() { # since $before
+  [ "$(stream_bytes out)" -gt "$before" ]
+}
+
+# Nothing is under way any more, so that time may pass in a leap.
+stream_is_quiet() {
+  local before
+  before="$(stream_bytes out) $(stream_bytes in)"
+  pause
+  [ "$(stream_bytes out) $(stream_bytes in)" = "$before" ]
+}
+
 # frame TAG PAYLOAD: a data frame with a payload without NUL bytes.
 frame() {
   local length=${#2} escaped

@@ -14,10 +14,6 @@ start_stalled() {
   port=$(listening_port enc.err)
 }
 
-counter() { # FILE KEY: as of the last line of counters in it
-  grep -o "[ ]$2=[0-9]*" "$1" | tail -n 1 | cut -d = -f 2
-}
-
 # What has gone in is in one place: sent, queued, or dropped.
 all_counted() {
   kill -USR1 "$pid"

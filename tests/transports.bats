@@ -72,7 +72,7 @@ dns() {
 }
 
 resolves() { # PORT NAME
-  [ "$(dig @127.0.0.1 -p "$1" +short +tries=1 +time=5 "$2")" = 127.9.9.9 ]
+  [ "$(dig @127.0.0.1 -p "$1" +short +tries=1 +time="${3:-5}" "$2")" = 127.9.9.9 ]
 }
 
 @test "uott-enc PORT -- ssh host uott-dec TARGET: a DNS server behind ssh answers dig" {
@@ -257,4 +257,21 @@ one_way_enc() {
     [ -s "root/usr/$file" ]
   done
   root/usr/bin/uott-enc --version
+}
+
+@test "-r: the DNS server is reached again after ssh, sshd's child and dec were killed" {
+  # shellcheck disable=SC2046 # words
+  start_enc enc -r0.5 0 -- $(ssh_to host) "echo \$\$ >>'$PWD/runs'; exec '$dec' $(dns)"
+  enc_pid=$pid
+  resolves "$port" name0.lab.test
+  pkill -9 -P "$enc_pid" ssh
+  wait_until resolves "$port" name1.lab.test 1
+  pkill -9 -P "$(head -n 1 "$BATS_FILE_TMPDIR/pids")"
+  wait_until resolves "$port" name2.lab.test 1
+  kill -9 "$(tail -n 1 runs)"
+  wait_until resolves "$port" name3.lab.test 1
+  expect_equal "$(wc -l <runs)" 4
+  kill "$enc_pid"
+  finish "$enc_pid"
+  expect_equal "$status" 0
 }

@@ -12,6 +12,9 @@
  *   peer clients COUNT HOST PORT      that many sockets ask at once; each must get its own reply
  *   peer pace SECONDS SIZE HOST PORT  asks and waits for the reply, then many at once; how fast
  *   peer twins HOST1 HOST2 PORT       one address and port asks both; the replies must differ
+ *   peer locals PORT                  asks from one socket through more local addresses than there
+ *                                     are tags; no reply but to the first may fail to come, or come
+ *                                     to another; waits for a SIGUSR1 after the first, and half-way
  *   peer free-port                    prints a TCP and UDP port that nobody uses
  */
 #include <errno.h>
@@ -373,6 +376,84 @@ static void twins(const char *host1, const char *host2, const char *port)
 	printf("both twins got their own replies\n");
 }
 
+enum {
+	LOCALS = 65536 + 64,
+	LOCALS_AT_ONCE = 32,
+};
+
+static struct sockaddr_in local_number(size_t number, const char *port)
+{
+	struct sockaddr_in address = {.sin_family = AF_INET};
+
+	address.sin_port = htons((uint16_t)atoi(port));
+	address.sin_addr.s_addr = htonl((uint32_t)(0x7f010001 + number));
+	return address;
+}
+
+static void ask_local(int fd, size_t number, const char *port)
+{
+	struct sockaddr_in to = local_number(number, port);
+	char question[32];
+	size_t length = (size_t)sprintf(question, "local %zu", number);
+
+	if (sendto(fd, question, length, 0, (struct sockaddr *)&to, sizeof(to)) != (ssize_t)length)
+		die("sendto: %s", strerror(errno));
+}
+
+/* A reply comes from the address that was asked, and says what was asked there. */
+static void expect_local_reply(int fd, const char *port)
+{
+	struct sockaddr_in from, asked;
+	socklen_t from_length = sizeof(from);
+	size_t number;
+	ssize_t length;
+
+	if (poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, REPLY_TIMEOUT_MS) != 1)
+		die("no reply");
+	length = recvfrom(
+		fd, buffer, sizeof(buffer) - 1, 0, (struct sockaddr *)&from, &from_length);
+	buffer[length < 0 ? 0 : length] = '\0';
+	if (sscanf((char *)buffer, "local %zu", &number) != 1)
+		die("got '%s'", (char *)buffer);
+	asked = local_number(number, port);
+	if (from.sin_addr.s_addr != asked.sin_addr.s_addr)
+		die("a reply to '%s' came to another", (char *)buffer);
+}
+
+static void locals(const char *port)
+{
+	int fd = open_socket(AF_INET);
+	size_t asked = 1, answered = 1;
+	sigset_t blocked, none;
+
+	sigemptyset(&none);
+	sigemptyset(&blocked);
+	sigaddset(&blocked, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &blocked, NULL);
+	signal(SIGUSR1, wake_up);
+	ask_local(fd, 0, port);
+	printf("asked once\n");
+	fflush(stdout);
+	sigsuspend(&none);
+	while (answered < LOCALS) {
+		if (asked < LOCALS && asked - answered < LOCALS_AT_ONCE) {
+			ask_local(fd, asked++, port);
+			continue;
+		}
+		expect_local_reply(fd, port);
+		if (++answered != 65536 / 2)
+			continue;
+		while (answered < asked) {
+			expect_local_reply(fd, port);
+			answered++;
+		}
+		printf("half of all tags are used\n");
+		fflush(stdout);
+		sigsuspend(&none);
+	}
+	printf("everybody got their own reply\n");
+}
+
 static void free_port(void)
 {
 	struct sockaddr_in address = {.sin_family = AF_INET};
@@ -412,6 +493,8 @@ int main(int argc, char **argv)
 		clients(strtoul(a[0], NULL, 10), a[1], a[2]);
 	else if (strcmp(mode, "pace") == 0 && count == 4)
 		pace(atof(a[0]), strtoul(a[1], NULL, 10), a[2], a[3]);
+	else if (strcmp(mode, "locals") == 0 && count == 1)
+		locals(a[0]);
 	else if (strcmp(mode, "twins") == 0 && count == 3)
 		twins(a[0], a[1], a[2]);
 	else if (strcmp(mode, "free-port") == 0)

@@ -10,7 +10,7 @@ enum {
 
 static struct counters counters;
 static uint64_t deadline_us;
-static char text[1024];
+static char text[1536];
 
 static const struct {
 	enum counter counter;
@@ -25,10 +25,18 @@ static const struct {
 	{FRAMES_OUT, "frames_out"},
 	{STREAM_OUT_BYTES, "stream_out_bytes"},
 	{FLOWS, "flows"},
+	{FLOWS_PEAK, "flows_peak"},
 	{FLOWS_TOTAL, "flows_total"},
-	{REFUSED, "refused"},
+	{EXPIRED, "expired"},
+	{EVICTED, "evicted"},
+	{CLOSED, "closed"},
+	{RETRIES, "retries"},
+	{QUEUED, "queued"},
 	{NOISE_BYTES, "noise_bytes"},
+	{REFUSED, "refused"},
 	{DROP_QUEUE_FULL, "drop_queue_full"},
+	{DROP_STALE, "drop_stale"},
+	{DROP_CODEL, "drop_codel"},
 	{DROP_KERNEL, "drop_kernel"},
 	{DROP_TOO_BIG, "drop_too_big"},
 	{DROP_SEND_FAILED, "drop_send_failed"},
@@ -62,7 +70,7 @@ static void check_silence(uint64_t now_us, uint64_t wanted_deadline_us)
 
 static void every_counter_has_its_key(void)
 {
-	char wanted[64], padded[1100];
+	char wanted[64], padded[sizeof(text) + 2];
 
 	setup();
 	for (size_t i = 0; i < COUNTERS; i++)
@@ -73,7 +81,38 @@ static void every_counter_has_its_key(void)
 		snprintf(wanted, sizeof(wanted), " %s=%d ", keys[i].key,
 			1000 + (int)keys[i].counter);
 		CHECK_CONTAINS(padded, wanted);
+		CHECK_TEXT(counter_key(keys[i].counter), keys[i].key);
 	}
+	CHECK_NUMBER(ARRAY_SIZE(keys), COUNTERS);
+}
+
+static void keys_are_words(void)
+{
+	for (size_t i = 0; i < COUNTERS; i++) {
+		const char *key = counter_key((enum counter)i);
+
+		CHECK(strspn(key, "abcdefghijklmnopqrstuvwxyz_") == strlen(key));
+		for (size_t j = 0; j < i; j++)
+			CHECK(strcmp(key, counter_key((enum counter)j)) != 0);
+		CHECK((strncmp(key, "drop_", 5) == 0) == (i >= DROP_FIRST));
+	}
+}
+
+static void flows_are_counted(void)
+{
+	setup();
+	counters_flow_added(&counters, 1);
+	counters_flow_added(&counters, 2);
+	CHECK_NUMBER(counters.value[FLOWS], 2);
+	CHECK_NUMBER(counters.value[FLOWS_PEAK], 2);
+	CHECK_NUMBER(counters.value[FLOWS_TOTAL], 2);
+	counters_flow_added(&counters, 1);
+	CHECK_NUMBER(counters.value[FLOWS], 1);
+	CHECK_NUMBER(counters.value[FLOWS_PEAK], 2);
+	CHECK_NUMBER(counters.value[FLOWS_TOTAL], 3);
+	counters_flow_added(&counters, 5);
+	CHECK_NUMBER(counters.value[FLOWS_PEAK], 5);
+	CHECK_NUMBER(counters.value[FLOWS_TOTAL], 4);
 }
 
 static void no_counter_is_left_out(void)
@@ -95,6 +134,7 @@ static void largest_values(void)
 		counters.value[i] = UINT64_MAX;
 	counters_format(&counters, text, sizeof(text));
 	CHECK(strlen(text) < sizeof(text) - 1);
+	CHECK_CONTAINS(text, "udp_in=18446744073709551615");
 	CHECK_CONTAINS(text, "drop_pipe_closed=18446744073709551615");
 }
 
@@ -202,9 +242,31 @@ static void several_causes_one_after_the_other(void)
 	check_silence(START_US, UINT64_MAX);
 }
 
+static void drops_in_the_queue(void)
+{
+	setup();
+	counters.value[DROP_STALE] = 1;
+	counters.value[DROP_CODEL] = 2;
+	check_report(START_US, "dropped 1 datagram: they had waited too long for the pipe");
+	check_report(START_US, "dropped 2 datagrams: their flow sends more than the pipe carries");
+	check_silence(START_US, UINT64_MAX);
+}
+
+static void refusals(void)
+{
+	setup();
+	counters.value[REFUSED] = 1;
+	check_report(START_US,
+		"refused 1 datagram: nobody listens at the target, or no way leads there");
+	counters.value[REFUSED] = 4;
+	check_silence(START_US + 1, START_US + INTERVAL_US);
+	check_report(START_US + INTERVAL_US,
+		"refused 3 datagrams: nobody listens at the target, or no way leads there");
+}
+
 static void every_drop_has_a_cause(void)
 {
-	for (size_t i = DROP_QUEUE_FULL; i < COUNTERS; i++) {
+	for (size_t i = DROP_FIRST; i < COUNTERS; i++) {
 		setup();
 		counters.value[i] = 7;
 		CHECK(counters_next_report(&counters, START_US, text, sizeof(text), &deadline_us));
@@ -247,6 +309,8 @@ int main(void)
 {
 	test("every counter is shown with its key", every_counter_has_its_key);
 	test("no counter is left out", no_counter_is_left_out);
+	test("keys are words, each its own, and those of drops begin with drop_", keys_are_words);
+	test("of flows those alive, the most at once and all are counted", flows_are_counted);
 	test("the largest values can be shown", largest_values);
 	test("what is shown fits any size", format_fits_any_size);
 
@@ -259,6 +323,8 @@ int main(void)
 	test("the ten seconds begin with the last report", interval_begins_with_the_report);
 	test("each cause is reported in its own time", each_cause_for_itself);
 	test("several causes are reported one after the other", several_causes_one_after_the_other);
+	test("drops in the queue are reported", drops_in_the_queue);
+	test("refusals are reported like drops", refusals);
 	test("every drop has a cause to show", every_drop_has_a_cause);
 	test("every drop is reported once, and not too often", every_drop_is_reported_once);
 	test("a report leaves the counters alone", reports_do_not_change_counters);

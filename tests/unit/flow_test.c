@@ -17,6 +17,7 @@ static void setup(bool counts_down)
 {
 	static const uint8_t key[16] = "any sixteen byte";
 
+	memset(&table, 0, sizeof(table));
 	flow_table_init(&table, counts_down, key);
 }
 
@@ -73,10 +74,10 @@ static struct flow *find(uint32_t number)
 	return flow_find_client(&table, &client);
 }
 
-/* -1: no flow. */
+/* -1: no flow, or one without a tag. */
 static int tag_of(const struct flow *flow)
 {
-	return flow ? flow->tag : -1;
+	return flow && flow->has_tag ? flow->tag : -1;
 }
 
 /* Adds as many flows as there are tags, for the clients from 0 on, one each microsecond. */
@@ -95,7 +96,7 @@ static bool list_is_whole(void)
 	for (struct flow *flow = table.newest; flow; flow = flow->older, count++) {
 		if (!CHECK(flow->newer ? flow->newer->older == flow : table.newest == flow) ||
 			!CHECK(flow->older ? flow->older->newer == flow : table.oldest == flow) ||
-			!CHECK(flow_find_tag(&table, flow->tag) == flow) ||
+			!CHECK(!flow->has_tag || flow_find_tag(&table, flow->tag) == flow) ||
 			!CHECK(!flow->older || flow->older->last_used_us <= flow->last_used_us))
 			return false;
 	}
@@ -177,7 +178,7 @@ static bool expire_one(uint64_t now_us)
 		return false;
 	tag = flow->tag;
 	flow_remove(&table, flow);
-	flow_free_tag(&table, tag);
+	tags_free(&table.tags, tag);
 	return true;
 }
 
@@ -228,7 +229,7 @@ static void tag_not_freed_is_not_used(void)
 	use_all_tags();
 	flow_remove(&table, find(0));
 	CHECK(!add(TAGS, START_US));
-	flow_free_tag(&table, 65535);
+	tags_free(&table.tags, 65535);
 	CHECK_NUMBER(tag_of(add(TAGS, START_US)), 65535);
 	flow_table_free(&table);
 }
@@ -249,6 +250,32 @@ static void tags_are_reused_for_ever(void)
 	flow_table_free(&table);
 }
 
+static void closing_tag_waits_for_the_answer(void)
+{
+	setup(true);
+	use_all_tags();
+	flow_remove(&table, find(0));
+	tags_close(&table.tags, 65535);
+	CHECK(!add(TAGS, UINT64_MAX));
+	tags_closed(&table.tags, 65535);
+	CHECK_NUMBER(tag_of(add(TAGS, START_US)), 65535);
+	flow_table_free(&table);
+}
+
+static void tag_of_a_late_frame_waits(void)
+{
+	setup(true);
+	use_all_tags();
+	flow_remove(&table, find(0));
+	tags_free(&table.tags, 65535);
+	tags_late_frame(&table.tags, 65535, START_US + IDLE_US);
+	CHECK(!add(TAGS, START_US + IDLE_US - 1));
+	CHECK(!find(TAGS));
+	CHECK_NUMBER(table.count, TAGS - 1);
+	CHECK_NUMBER(tag_of(add(TAGS, START_US + IDLE_US)), 65535);
+	flow_table_free(&table);
+}
+
 static void next_check_is_no_sooner_than_needed(void)
 {
 	const uint64_t second_us = 1000000, idle_us = 300 * second_us;
@@ -261,6 +288,163 @@ static void next_check_is_no_sooner_than_needed(void)
 		START_US + idle_us - 1 + second_us);
 	CHECK_NUMBER(flow_next_check(&table, START_US, 1000), START_US + 1000);
 	flow_table_free(&table);
+}
+
+/* --- new streams --------------------------------------------------------------------------- */
+
+static struct flow *former[TAGS];
+
+static bool give(uint32_t number)
+{
+	return flow_give_tag(&table, find(number), START_US);
+}
+
+static void flows_stay_without_tags(void)
+{
+	setup(true);
+	for (uint32_t i = 0; i < 1000; i++)
+		add(i, START_US + i);
+	flow_touch(&table, find(500), START_US + 2000);
+	flow_forget_tags(&table, former);
+	CHECK_NUMBER(table.count, 1000);
+	for (uint32_t i = 0; i < 1000; i++) {
+		CHECK(find(i) && !find(i)->has_tag);
+		CHECK(former[65535 - i] == find(i));
+	}
+	for (uint32_t tag = 0; tag < TAGS; tag++) {
+		CHECK(!flow_find_tag(&table, (uint16_t)tag));
+		CHECK(tag >= TAGS - 1000 || !former[tag]);
+	}
+	CHECK(table.newest == find(500) && table.oldest == find(0));
+	CHECK_NUMBER(find(500)->last_used_us, START_US + 2000);
+	list_is_whole();
+	flow_table_free(&table);
+}
+
+static void stream_begins_with_the_first_tag(bool counts_down)
+{
+	uint16_t first = counts_down ? 65535 : 0;
+	int step = counts_down ? -1 : 1;
+
+	setup(counts_down);
+	for (uint32_t i = 0; i < 10; i++)
+		add(i, START_US);
+	flow_forget_tags(&table, former);
+	CHECK(give(7) && give(2));
+	CHECK_NUMBER(tag_of(find(7)), first);
+	CHECK_NUMBER(tag_of(find(2)), first + step);
+	CHECK_NUMBER(tag_of(add(10, START_US)), first + 2 * step);
+	CHECK(give(0));
+	CHECK_NUMBER(tag_of(find(0)), first + 3 * step);
+	CHECK(flow_find_tag(&table, first) == find(7));
+	CHECK(flow_find_tag(&table, (uint16_t)(first + 3 * step)) == find(0));
+	CHECK(!flow_find_tag(&table, (uint16_t)(first + 4 * step)));
+	CHECK_NUMBER(tag_of(find(1)), -1);
+	list_is_whole();
+	flow_table_free(&table);
+}
+
+static void every_stream_begins_with_the_first_tag(void)
+{
+	stream_begins_with_the_first_tag(true);
+	stream_begins_with_the_first_tag(false);
+}
+
+/* Its tag of the stream before is another flow's now. */
+static void flow_without_tag_goes_alone(void)
+{
+	setup(true);
+	add(0, START_US);
+	add(1, START_US + 1);
+	flow_forget_tags(&table, former);
+	CHECK(give(1));
+	CHECK(former[65535] == find(0));
+	flow_touch(&table, find(0), START_US + 2);
+	CHECK(flow_find_idle(&table, UINT64_MAX, 0) == find(1));
+	flow_remove(&table, find(0));
+	CHECK(!find(0));
+	CHECK(find(1) && flow_find_tag(&table, 65535) == find(1));
+	check_order((const uint16_t[]){65535}, 1);
+	flow_table_free(&table);
+	CHECK(!flow_find_tag(&table, 65535));
+}
+
+static void states_of_tags_are_forgotten(void)
+{
+	setup(true);
+	use_all_tags();
+	for (uint32_t i = 0; i < 300; i++) {
+		uint16_t tag = (uint16_t)(65535 - i);
+
+		flow_remove(&table, find(i));
+		if (i % 3 == 0)
+			tags_close(&table.tags, tag);
+		else
+			tags_free(&table.tags, tag);
+		if (i % 3 == 1)
+			tags_late_frame(&table.tags, tag, START_US + IDLE_US);
+	}
+	flow_forget_tags(&table, former);
+	CHECK(!former[65535] && !former[65236] && former[65235] == find(300));
+	for (uint32_t i = 0; i < 300; i++)
+		CHECK_NUMBER(tag_of(add(i, START_US + TAGS)), 65535 - i);
+	for (uint32_t i = 300; i < TAGS; i++)
+		if (!CHECK(give(i)) || !CHECK_NUMBER(tag_of(find(i)), 65535 - i))
+			break;
+	CHECK(!add(TAGS, UINT64_MAX));
+	list_is_whole();
+	flow_table_free(&table);
+}
+
+static void only_flows_with_tags_had_them(void)
+{
+	setup(true);
+	for (uint32_t i = 0; i < 3; i++)
+		add(i, START_US + i);
+	flow_forget_tags(&table, former);
+	CHECK(give(1));
+	flow_forget_tags(&table, former);
+	CHECK(former[65535] == find(1));
+	CHECK(!former[65534] && !former[65533]);
+	flow_forget_tags(&table, former);
+	CHECK(!former[65535]);
+	CHECK(give(2));
+	CHECK(flow_find_tag(&table, 65535) == find(2));
+	CHECK_NUMBER(table.count, 3);
+	flow_table_free(&table);
+}
+
+static void no_tag_to_give(void)
+{
+	setup(true);
+	add(TAGS, START_US);
+	flow_forget_tags(&table, former);
+	use_all_tags();
+	CHECK_NUMBER(table.count, TAGS + 1);
+	CHECK(!give(TAGS));
+	CHECK_NUMBER(tag_of(find(TAGS)), -1);
+	flow_remove(&table, find(9));
+	CHECK(!give(TAGS));
+	tags_close(&table.tags, 65526);
+	CHECK(!give(TAGS));
+	tags_closed(&table.tags, 65526);
+	CHECK(give(TAGS));
+	CHECK_NUMBER(tag_of(find(TAGS)), 65526);
+	CHECK(flow_find_tag(&table, 65526) == find(TAGS));
+	flow_table_free(&table);
+}
+
+static void forgotten_table_is_freed(void)
+{
+	setup(true);
+	flow_forget_tags(&table, former); /* without a flow */
+	CHECK_NUMBER(tag_of(add(0, START_US)), 65535);
+	add(1, START_US);
+	flow_forget_tags(&table, former);
+	CHECK(give(1));
+	flow_table_free(&table);
+	CHECK_NUMBER(table.count, 0);
+	CHECK(!find(0) && !find(1));
 }
 
 /* --- clients ------------------------------------------------------------------------------- */
@@ -542,6 +726,7 @@ static size_t bucket_of(uint32_t number, const uint8_t key[static 16])
 	struct flow *flow;
 	size_t bucket = 0;
 
+	memset(&table, 0, sizeof(table));
 	flow_table_init(&table, true, key);
 	flow = flow_add_client(&table, &client, START_US);
 	while (bucket < table.bucket_count && table.buckets[bucket] != flow)
@@ -571,8 +756,8 @@ static void flows_by_tag(void)
 	first = flow_add_tag(&table, 65535, START_US);
 	second = flow_add_tag(&table, 0, START_US + 1);
 	CHECK(first && second);
-	CHECK(flow_find_tag(&table, 65535) == first && first->tag == 65535);
-	CHECK(flow_find_tag(&table, 0) == second && second->tag == 0);
+	CHECK(flow_find_tag(&table, 65535) == first && tag_of(first) == 65535);
+	CHECK(flow_find_tag(&table, 0) == second && tag_of(second) == 0);
 	CHECK(!flow_find_tag(&table, 1));
 	CHECK_NUMBER(first->last_used_us, START_US);
 	flow_touch(&table, first, START_US + 2);
@@ -623,9 +808,14 @@ enum {
 	MODEL_CLIENTS = 300
 };
 
-/* What a table does, in the plainest way: what is known of each client, -1 for a client without. */
+enum {
+	NO_FLOW = -2,
+	NO_TAG = -1,
+};
+
+/* What a table does, in the plainest way: what is known of each client. */
 static struct {
-	int32_t tag[MODEL_CLIENTS];
+	int32_t tag[MODEL_CLIENTS]; /* or NO_FLOW or NO_TAG */
 	uint64_t last_used_us[MODEL_CLIENTS];
 	size_t count;
 	uint32_t tags_given;
@@ -635,7 +825,20 @@ static void model_setup(void)
 {
 	memset(&model, 0, sizeof(model));
 	for (size_t i = 0; i < MODEL_CLIENTS; i++)
-		model.tag[i] = -1;
+		model.tag[i] = NO_FLOW;
+}
+
+/* As enc does it when COMMAND is run again. */
+static void new_stream(void)
+{
+	flow_forget_tags(&table, former);
+	for (uint32_t i = 0; i < MODEL_CLIENTS; i++) {
+		if (model.tag[i] >= 0) {
+			CHECK(former[model.tag[i]] == find(i));
+			model.tag[i] = NO_TAG;
+		}
+	}
+	model.tags_given = 0;
 }
 
 /* As enc does it, and now and then a flow goes. */
@@ -644,17 +847,19 @@ static void random_step(uint64_t now_us)
 	uint32_t number = random_below(MODEL_CLIENTS);
 	struct flow *flow = find(number);
 
-	CHECK(!flow == (model.tag[number] < 0));
+	CHECK(!flow == (model.tag[number] == NO_FLOW));
 	if (!flow) {
 		add(number, now_us);
 		model.tag[number] = (int32_t)(65535 - model.tags_given++);
 		model.count++;
 	} else if (random_below(8) == 0) {
 		flow_remove(&table, flow);
-		model.tag[number] = -1;
+		model.tag[number] = NO_FLOW;
 		model.count--;
 		return;
 	} else {
+		if (!flow->has_tag && CHECK(flow_give_tag(&table, flow, now_us)))
+			model.tag[number] = (int32_t)(65535 - model.tags_given++);
 		flow_touch(&table, flow, now_us);
 	}
 	model.last_used_us[number] = now_us;
@@ -667,11 +872,11 @@ static bool is_like_model(void)
 	for (uint32_t i = 0; i < MODEL_CLIENTS; i++) {
 		struct flow *flow = find(i);
 
-		if (!CHECK(!flow == (model.tag[i] < 0)))
+		if (!CHECK(!flow == (model.tag[i] == NO_FLOW)))
 			return false;
 		if (!flow)
 			continue;
-		if (!CHECK_NUMBER(flow->tag, model.tag[i]) ||
+		if (!CHECK_NUMBER(tag_of(flow), model.tag[i]) ||
 			!CHECK_NUMBER(flow->last_used_us, model.last_used_us[i]))
 			return false;
 		if (model.last_used_us[i] < oldest_us)
@@ -687,6 +892,8 @@ static void random_use(void)
 	model_setup();
 	for (uint64_t round = 0; round < 100000; round++) {
 		random_step(START_US + round);
+		if (random_below(500) == 0)
+			new_stream();
 		if (round % 50 == 0 && !is_like_model())
 			break;
 	}
@@ -705,8 +912,21 @@ int main(void)
 		freed_tags_are_used_in_the_order_of_freeing);
 	test("a tag is not used before it is freed", tag_not_freed_is_not_used);
 	test("tags are used again and again", tags_are_reused_for_ever);
+	test("a tag that is closing is not used before the answer",
+		closing_tag_waits_for_the_answer);
+	test("a tag whose late frame came is not used before its time", tag_of_a_late_frame_waits);
 	test("the next check is when a flow can be idle, at most once a second",
 		next_check_is_no_sooner_than_needed);
+
+	test("when a new stream begins flows stay, without tags", flows_stay_without_tags);
+	test("a new stream begins with the first tag, for old flows and new ones",
+		every_stream_begins_with_the_first_tag);
+	test("a flow without a tag goes without harm to the one that has its old tag",
+		flow_without_tag_goes_alone);
+	test("in a new stream no tag is busy, closing or waiting", states_of_tags_are_forgotten);
+	test("a flow that got no tag in a stream had none", only_flows_with_tags_had_them);
+	test("a flow gets no tag while none is free", no_tag_to_give);
+	test("a table of flows with and without tags is freed", forgotten_table_is_freed);
 
 	test("in an empty table nothing is found", empty_table);
 	test("a flow is found by its client and by its tag", found_by_client_and_tag);

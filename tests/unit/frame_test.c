@@ -194,6 +194,23 @@ static void header_bytes(void)
 	CHECK(memcmp(header, "UOTT\xff\xff\xff\xff\xee", sizeof(header)) == 0);
 }
 
+static void control_header_bytes(void)
+{
+	uint8_t header[HEADER + 1];
+
+	memset(header, 0xee, sizeof(header));
+	frame_put_control_header(header, 0x1234, 0xabcd);
+	CHECK(memcmp(header, "UOTC\x34\x12\xcd\xab\xee", sizeof(header)) == 0);
+	frame_put_control_header(header, CONTROL_HELLO, 2);
+	CHECK(memcmp(header, "UOTC\1\0\2\0\xee", sizeof(header)) == 0);
+	frame_put_control_header(header, CONTROL_ACK, 8);
+	CHECK(memcmp(header, "UOTC\2\0\10\0\xee", sizeof(header)) == 0);
+	frame_put_control_header(header, CONTROL_CLOSE, 2);
+	CHECK(memcmp(header, "UOTC\3\0\2\0\xee", sizeof(header)) == 0);
+	frame_put_control_header(header, CONTROL_PING, 0);
+	CHECK(memcmp(header, "UOTC\4\0\0\0\xee", sizeof(header)) == 0);
+}
+
 static void written_header_is_read(void)
 {
 	uint8_t header[HEADER];
@@ -204,6 +221,21 @@ static void written_header_is_read(void)
 	add_text("abc");
 	stream.frames[stream.count++] = (struct frame){
 		.kind = FRAME_DATA, .tag = 0x0102, .length = 3, .payload = (const uint8_t *)"abc"};
+	decodes_whole(WHOLE);
+}
+
+static void written_control_header_is_read(void)
+{
+	uint8_t header[HEADER];
+
+	empty_stream();
+	frame_put_control_header(header, 0x0102, 3);
+	add_bytes(header, HEADER);
+	add_text("abc");
+	stream.frames[stream.count++] = (struct frame){.kind = FRAME_CONTROL,
+		.type = 0x0102,
+		.length = 3,
+		.payload = (const uint8_t *)"abc"};
 	decodes_whole(WHOLE);
 }
 
@@ -243,7 +275,9 @@ static void control_frames(void)
 	empty_stream();
 	add_data(7, "before");
 	add_frame(FRAME_CONTROL, CONTROL_HELLO, "\1\0", 2);
-	add_frame(FRAME_CONTROL, 4, "", 0);
+	add_frame(FRAME_CONTROL, CONTROL_ACK, "\1\2\3\4\5\6\7\10", 8);
+	add_frame(FRAME_CONTROL, CONTROL_CLOSE, "\7\0", 2);
+	add_frame(FRAME_CONTROL, CONTROL_PING, "", 0);
 	add_frame(FRAME_CONTROL, 0xfffe, "of a type nobody knows", 22);
 	add_data(7, "after");
 	for (size_t step = 1; step <= stream.size; step++)
@@ -946,7 +980,10 @@ static void damaged_long_streams(void)
 int main(void)
 {
 	test("a header is UOTT, tag and length, little-endian, and nothing more", header_bytes);
+	test("a control header is UOTC, type and length, little-endian, and nothing more",
+		control_header_bytes);
 	test("a header written is read as it was meant", written_header_is_read);
+	test("a control header written is read as it was meant", written_control_header_is_read);
 	test("a decoder that has read nothing wants more", nothing_read);
 	test("an empty payload is a frame", empty_payloads);
 	test("a payload of 65535 bytes is a frame", longest_payloads);

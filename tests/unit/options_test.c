@@ -55,6 +55,10 @@ static void defaults(void)
 	CHECK_NUMBER(options.family, AF_UNSPEC);
 	CHECK(!options.unidirectional && !options.quiet && !options.verbose);
 	CHECK_NUMBER(options.linger_us, 500000);
+	CHECK_NUMBER(options.idle_timeout_us, 300000000);
+	CHECK_NUMBER(options.retry_us, 0);
+	CHECK_NUMBER(options.stats_us, 0);
+	CHECK_NUMBER(options.max_flows, 65536);
 	CHECK(!options.has_source);
 	CHECK(!options.command);
 	check_address("", "5353");
@@ -203,6 +207,80 @@ static void last_value_counts(void)
 	CHECK_NUMBER(options.linger_us, 3000000);
 }
 
+static void idle_timeout(void)
+{
+	CHECK_NUMBER(ENC("-i", "1", "53"), OPTIONS_RUN);
+	CHECK_NUMBER(options.idle_timeout_us, 1000000);
+	CHECK_NUMBER(DEC("--idle=0.000001", "host:53"), OPTIONS_RUN);
+	CHECK_NUMBER(options.idle_timeout_us, 1);
+}
+
+static void max_flows(void)
+{
+	CHECK_NUMBER(ENC("-n", "1", "53"), OPTIONS_RUN);
+	CHECK_NUMBER(options.max_flows, 1);
+	CHECK_NUMBER(DEC("--max-flows=65536", "host:53"), OPTIONS_RUN);
+	CHECK_NUMBER(options.max_flows, 65536);
+}
+
+static void stats(void)
+{
+	CHECK_NUMBER(ENC("-s", "10", "53"), OPTIONS_RUN);
+	CHECK_NUMBER(options.stats_us, 10000000);
+	CHECK_NUMBER(DEC("-s0.25", "host:53"), OPTIONS_RUN);
+	CHECK_NUMBER(options.stats_us, 250000);
+	CHECK_NUMBER(ENC("53", "--stats", "1"), OPTIONS_RUN);
+	CHECK_NUMBER(options.stats_us, 1000000);
+	CHECK_NUMBER(DEC("--stats=2", "host:53", "--", "ssh", "-s"), OPTIONS_RUN);
+	CHECK_NUMBER(options.stats_us, 2000000);
+	CHECK_NUMBER(options.retry_us, 0);
+}
+
+static void retry(void)
+{
+	CHECK_NUMBER(ENC("-r", "53", "--", "ssh"), OPTIONS_RUN);
+	CHECK_NUMBER(options.retry_us, 30000000);
+	check_address("", "53");
+	CHECK_TEXT(options.command ? options.command[0] : NULL, "ssh");
+	CHECK_NUMBER(DEC("--retry", "host:53", "--", "ssh"), OPTIONS_RUN);
+	CHECK_NUMBER(options.retry_us, 30000000);
+	check_address("host", "53");
+	CHECK_NUMBER(ENC("53", "-r", "--", "ssh"), OPTIONS_RUN);
+	CHECK_NUMBER(options.retry_us, 30000000);
+}
+
+static void retry_with_seconds(void)
+{
+	CHECK_NUMBER(ENC("-r5", "53", "--", "ssh"), OPTIONS_RUN);
+	CHECK_NUMBER(options.retry_us, 5000000);
+	CHECK_NUMBER(DEC("--retry=5", "host:53", "--", "ssh"), OPTIONS_RUN);
+	CHECK_NUMBER(options.retry_us, 5000000);
+	CHECK_NUMBER(ENC("53", "-r0.05", "--", "ssh"), OPTIONS_RUN);
+	CHECK_NUMBER(options.retry_us, 50000);
+	CHECK_NUMBER(ENC("-vr7", "53", "--", "ssh"), OPTIONS_RUN);
+	CHECK_NUMBER(options.retry_us, 7000000);
+	CHECK(options.verbose);
+}
+
+/* The value may be left out, so that it is in the same word or not there. */
+static void retry_takes_no_next_word(void)
+{
+	CHECK_NUMBER(ENC("-r", "5", "53", "--", "ssh"), OPTIONS_RUN);
+	CHECK_NUMBER(options.retry_us, 30000000);
+	check_address("5", "53");
+	CHECK_NUMBER(DEC("--retry", "5", "53", "--", "ssh"), OPTIONS_RUN);
+	CHECK_NUMBER(options.retry_us, 30000000);
+	check_address("5", "53");
+}
+
+static void last_retry_counts(void)
+{
+	CHECK_NUMBER(ENC("-r5", "-r", "53", "--", "ssh"), OPTIONS_RUN);
+	CHECK_NUMBER(options.retry_us, 30000000);
+	CHECK_NUMBER(ENC("-r", "--retry=6", "53", "--", "ssh"), OPTIONS_RUN);
+	CHECK_NUMBER(options.retry_us, 6000000);
+}
+
 /* --- COMMAND ------------------------------------------------------------------------------- */
 
 static void command(void)
@@ -251,6 +329,19 @@ static void no_command(void)
 {
 	check_wrong(ENC("53", "--"), "expected a COMMAND after --");
 	check_wrong(DEC("host", "53", "-u", "--"), "expected a COMMAND after --");
+}
+
+static void retry_without_a_command(void)
+{
+	static const char wanted[] = "-r needs a COMMAND to run again, after --";
+
+	check_wrong(ENC("-r", "53"), wanted);
+	check_wrong(ENC("-r5", "53"), wanted);
+	check_wrong(DEC("host:53", "--retry"), wanted);
+	check_wrong(DEC("--retry=5", "-u", "host:53"), wanted);
+	check_wrong(ENC("53", "-r", "--"), "expected a COMMAND after --");
+	check_wrong(ENC("-r"), "expected [HOST:]PORT to listen on");
+	CHECK_NUMBER(ENC("-r", "-h"), OPTIONS_HELP);
 }
 
 static void command_without_dashes(void)
@@ -342,24 +433,71 @@ static void missing_values(void)
 	check_wrong(ENC("53", "--linger"), "option '-t' or '--linger' wants a value");
 	check_wrong(DEC("host:53", "-b"), "option '-b' or '--bind' wants a value");
 	check_wrong(DEC("host:53", "--bind"), "option '-b' or '--bind' wants a value");
+	check_wrong(ENC("53", "-s"), "option '-s' or '--stats' wants a value");
+	check_wrong(ENC("53", "--stats"), "option '-s' or '--stats' wants a value");
+	check_wrong(ENC("53", "-i"), "option '-i' or '--idle' wants a value");
+	check_wrong(ENC("53", "-n"), "option '-n' or '--max-flows' wants a value");
 	check_wrong(DEC("host:53", "-vut"), "option '-t' or '--linger' wants a value");
 	/* The command is no value. */
 	check_wrong(ENC("53", "-t", "--", "ssh"), "option '-t' or '--linger' wants a value");
 	check_wrong(DEC("host:53", "--bind", "--", "ssh"), "option '-b' or '--bind' wants a value");
 }
 
+static const char *const no_times[] = {"", " ", "-1", "-0", "+1", "nan", "inf", "-inf", "infinity",
+	"s", "1s", "1 ", " 1", "1,5", "1.5.1", ".", "1000000001", "1e3", "1e-3", "0x10"};
+static const char *const no_spans[] = {"0", "0.0", "0.0000001", "00", ".0"};
+
 static void bad_seconds(void)
 {
-	static const char *const times[] = {"", " ", "-1", "-0", "+1", "nan", "inf", "-inf",
-		"infinity", "s", "1s", "1 ", " 1", "1,5", "1.5.1", ".", "1000000001", "1e3", "1e-3",
-		"0x10"};
 	char wanted[128];
 
-	for (size_t i = 0; i < ARRAY_SIZE(times); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(no_times); i++) {
 		snprintf(wanted, sizeof(wanted),
-			"bad linger time '%s': expected seconds, as in 0.5", times[i]);
-		check_wrong(ENC("-t", times[i], "53"), wanted);
-		check_wrong(DEC("host:53", "--linger", times[i]), wanted);
+			"bad linger time '%s': expected seconds, as in 0.5", no_times[i]);
+		check_wrong(ENC("-t", no_times[i], "53"), wanted);
+		check_wrong(DEC("host:53", "--linger", no_times[i]), wanted);
+	}
+}
+
+/* Whether the option refuses the value, in the next word or, if it can be left out, the same. */
+static void check_no_span(const char *letter, const char *name, const char *value, const char *what)
+{
+	char short_word[64], long_word[64], wanted[128];
+
+	snprintf(short_word, sizeof(short_word), "-%s%s", letter, value);
+	snprintf(long_word, sizeof(long_word), "--%s=%s", name, value);
+	snprintf(wanted, sizeof(wanted), "bad %s '%s': expected seconds, more than 0", what, value);
+	check_wrong(DEC(long_word, "host:53", "--", "ssh"), wanted);
+	if (value[0] != '\0')
+		check_wrong(ENC("53", short_word, "--", "ssh"), wanted);
+}
+
+static void check_no_spans(const char *letter, const char *name, const char *what)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(no_times); i++)
+		check_no_span(letter, name, no_times[i], what);
+	for (size_t i = 0; i < ARRAY_SIZE(no_spans); i++)
+		check_no_span(letter, name, no_spans[i], what);
+}
+
+static void bad_spans(void)
+{
+	check_no_spans("i", "idle", "idle timeout");
+	check_no_spans("r", "retry", "retry time");
+	check_no_spans("s", "stats", "time between counters");
+}
+
+static void bad_numbers_of_flows(void)
+{
+	static const char *const numbers[] = {
+		"", "0", "00", "-1", "+1", "1.5", "65537", "4294967297", "9999999999", "x", "1x"};
+	char wanted[128];
+
+	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
+		snprintf(wanted, sizeof(wanted), "bad number of flows '%s': expected 1 to 65536",
+			numbers[i]);
+		check_wrong(ENC("-n", numbers[i], "53"), wanted);
+		check_wrong(DEC("host:53", "--max-flows", numbers[i]), wanted);
 	}
 }
 
@@ -388,7 +526,8 @@ static void help(void)
 
 static void help_names_every_option(void)
 {
-	static const char *const both[] = {"-4", "-6", "-u, --unidirectional",
+	static const char *const both[] = {"-4", "-6", "-u, --unidirectional", "-i, --idle=SECONDS",
+		"-n, --max-flows=N", "-r, --retry[=SECONDS]", "-s, --stats=SECONDS",
 		"-t, --linger=", "-v, --verbose", "-q, --quiet", "-h, --help", "-V, --version",
 		"-- COMMAND"};
 
@@ -429,6 +568,9 @@ static void parses_do_not_meet(void)
 		CHECK_NUMBER(DEC("a:1", "-u"), OPTIONS_RUN);
 		CHECK(options.unidirectional && !options.quiet && !options.command);
 		CHECK_NUMBER(options.linger_us, 500000);
+		CHECK_NUMBER(ENC("-r5", "-s1", "53", "--", "a"), OPTIONS_RUN);
+		CHECK_NUMBER(ENC("53", "--", "a"), OPTIONS_RUN);
+		CHECK(options.retry_us == 0 && options.stats_us == 0);
 	}
 }
 
@@ -443,6 +585,13 @@ int main(void)
 	test("flags are short or long", flags);
 	test("short options may share a word", clusters);
 	test("linger takes seconds and their parts", linger);
+	test("the idle timeout takes seconds and their parts", idle_timeout);
+	test("the number of flows may be limited", max_flows);
+	test("the counters may be shown every few seconds", stats);
+	test("-r alone retries after up to 30 seconds", retry);
+	test("-r takes seconds in the same word", retry_with_seconds);
+	test("-r takes no seconds from the next word", retry_takes_no_next_word);
+	test("of several -r the last counts", last_retry_counts);
 	test("a value is in the same word or the next", values);
 	test("the source address of dec is a host, in brackets or not", source_address);
 	test("a bad source address is shown as it was written", bad_source_address);
@@ -454,6 +603,7 @@ int main(void)
 	test("the command may follow options", command_after_options);
 	test("a command may be an empty word, which cannot be run", command_of_an_empty_word);
 	test("-- without a command is wrong", no_command);
+	test("-r without a command is wrong", retry_without_a_command);
 	test("a command without -- is wrong", command_without_dashes);
 
 	test("no address is wrong", no_address);
@@ -465,6 +615,8 @@ int main(void)
 	test("a flag takes no value", flag_with_a_value);
 	test("a missing value is told with its option", missing_values);
 	test("what is no time is refused and shown", bad_seconds);
+	test("where time must pass, none is refused", bad_spans);
+	test("what is no number of flows is refused and shown", bad_numbers_of_flows);
 	test("-b is refused by enc", bind_is_for_dec);
 
 	test("help and version come before what follows", help);

@@ -1,0 +1,68 @@
+/*
+ * The way out: datagrams received become frames and leave through the transport, straight from
+ * where they were received or, what the pipe has no room for, through the queue.
+ */
+#ifndef SENDER_H
+#define SENDER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "control.h"
+#include "counters.h"
+#include "loop.h"
+#include "queue.h"
+#include "transport.h"
+#include "udp.h"
+
+struct sender {
+	const struct transport *transport;
+	struct loop *loop;
+	struct control *control;
+	struct counters *counters;
+
+	struct batch batch;             /* datagrams received in this turn, */
+	struct iovec frames[BATCH_MAX]; /* those of them that have become frames, */
+	size_t frame_count;
+	struct queue queue; /* and frames of earlier turns that the pipe had no room for */
+
+	bool blocked; /* the pipe is full: the loop tells when there is room */
+	bool gone;    /* nothing can be written any more */
+	int error;    /* why, if that was not the reader's end; an errno */
+};
+
+/*
+ * Makes a sender of zeroed memory, whose other objects are borrowed. Returns false without memory.
+ */
+bool sender_init(struct sender *sender, const struct transport *transport, struct loop *loop,
+	struct control *control, struct counters *counters);
+void sender_free(struct sender *sender);
+
+/* The transport is gone for now: everything waits. */
+void sender_pause(struct sender *sender);
+
+/*
+ * Receives a batch from the socket. *first is the first of the datagrams returned, which are valid
+ * until the next call, or the next sender_flush(). *kernel_drops as for udp_receive().
+ */
+size_t sender_receive(struct sender *sender, int socket, uint32_t *kernel_drops,
+	struct datagram **first, uint64_t now_us);
+
+/* Sends a datagram just received as a frame of the flow `tag`. */
+void sender_send(struct sender *sender, uint16_t tag, struct datagram *datagram);
+
+/* Says CLOSE for a flow, of which nothing more may be sent; what waits of it is dropped. */
+void sender_close_flow(struct sender *sender, uint16_t tag, uint64_t now_us);
+
+/* Writes what there is, control frames first, as far as the pipe has room, and queues the rest. */
+void sender_flush(struct sender *sender, uint64_t now_us);
+
+/* The pipe has room again, or is there again. */
+void sender_resume(struct sender *sender);
+
+/* Whether anything waits that can still leave. */
+bool sender_has_work(const struct sender *sender);
+
+#endif

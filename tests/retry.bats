@@ -1,0 +1,183 @@
+#!/usr/bin/env bats
+# Goal: with -r the tunnel outlives its transport, and clients notice a pause at most.
+load helpers
+bats_require_minimum_version 1.5.0
+
+# The reply, or nothing where the transport was just away.
+ask_again() { # PORT SECONDS
+  printf hello | timeout "$2" "$peer" send 127.0.0.1 "$1" || :
+}
+
+is_answered() {
+  [ "$(ask_again "$1" 0.5)" = hello ]
+}
+
+ran() { # COUNT: whether COMMAND has been run that often
+  [ "$(wc -l <runs)" -ge "$1" ]
+}
+
+# A COMMAND that notes its process id in "runs".
+noted() {
+  # shellcheck disable=SC2016 # for sh
+  printf '%s\n' sh -c 'echo $$ >>runs; exec "$@"' sh
+}
+
+start_retrying() { # ARG... -- COMMAND...
+  : >runs
+  start_enc enc -t 0.1 -r0.05 "$@"
+}
+
+@test "a killed dec is run again, and the client keeps its flow" {
+  start_peer echo echo
+  mapfile -t note < <(noted)
+  start_retrying 0 -- "${note[@]}" "$dec" -v "127.0.0.1:$port"
+  port=$(listening_port enc.err)
+  start client "$peer" twice 127.0.0.1 "$port"
+  client=$pid
+  wait_until said client.out reply
+  kill -9 "$(head -n 1 runs)"
+  wait_until ran 2
+  wait_until said enc.err "running it again"
+  kill -USR1 "$client"
+  finish "$client"
+  expect_equal "$status" 0
+  expect_equal "$(grep -c "uott-enc: flow .*: 127" enc.err)" 1
+  expect_equal "$(grep -c "uott-dec: flow 65535: new" enc.err)" 2
+  expect_said enc.err "ended with status 137: running it again in 0."
+}
+
+@test "a COMMAND that cannot be run at all is not run again" {
+  run -127 "$enc" -r 127.0.0.1:0 -- no-such-command
+  run -127 "$enc" -r 127.0.0.1:0 -- sh -c 'exit 127'
+  run -126 "$dec" -r 127.0.0.1:9 -- sh -c 'exit 126'
+}
+
+@test "a signal ends the program while it waits for the next try, with status 0" {
+  start enc "$enc" -v -r1000 127.0.0.1:0 -- sh -c 'exit 3'
+  wait_until said enc.err "ended with status 3: running it again"
+  kill "$pid"
+  finish "$pid"
+  expect_equal "$status" 0
+}
+
+@test "COMMAND that ends at every byte of the way back: replies are whole, or do not come" {
+  start_peer echo echo
+  # Run n passes n bytes: HELLO, ACK and one reply are 39.
+  start_retrying 0 -- bash -c 'n=$(wc -l <runs); echo >>runs; "$0" -t 0 "$1" | head -c "$n"' \
+    "$dec" "127.0.0.1:$port"
+  port=$(listening_port enc.err)
+  until ran 42; do
+    reply=$(ask_again "$port" 0.05)
+    [ -z "$reply" ] || expect_equal "$reply" hello
+  done
+  expect_said enc.err "ended inside a frame, at byte 38"
+  expect_not_said enc.err corrupt
+}
+
+@test "COMMAND that ends at every byte of the way there: no half frame leaks into the next stream" {
+  start_peer echo echo
+  start_retrying 0 -- bash -c 'n=$(wc -l <runs); echo >>runs; head -c "$n" | "$0" -t 0 "$1"' \
+    "$dec" "127.0.0.1:$port"
+  port=$(listening_port enc.err)
+  until ran 42; do
+    reply=$(ask_again "$port" 0.05)
+    [ -z "$reply" ] || expect_equal "$reply" hello
+  done
+  expect_said enc.err "uott-dec: the stream ended inside a frame, at byte 12"
+  expect_not_said enc.err corrupt
+}
+
+@test "each stream begins with tag 65535, whichever client is the first to send" {
+  start_retrying 0 -- sh -c 'echo >>runs; n=$(wc -l <runs); head -c 13 >"stream$n"; [ $n -lt 3 ] || exec sleep 1000'
+  printf first | "$peer" post 127.0.0.1 "$port"
+  wait_until [ -e stream1 ]
+  wait_until ran 2
+  printf other | "$peer" post 127.0.0.1 "$port"
+  wait_until ran 3
+  printf third | "$peer" post 127.0.0.1 "$port"
+  wait_until has_bytes stream3 13
+  frame 65535 first | cmp - stream1
+  frame 65535 other | cmp - stream2
+  frame 65535 third | cmp - stream3
+}
+
+@test "datagrams that arrive while COMMAND is away wait for it, but not longer than 1 s" {
+  : >runs
+  start_with_clock enc "$enc" -v -r1000 127.0.0.1:0 -- \
+    sh -c 'echo >>runs; [ $(wc -l <runs) -gt 1 ] || exit 3; exec cat >stream'
+  wait_until said enc.err "running it again"
+  port=$(listening_port enc.err)
+  printf stale | "$peer" post 127.0.0.1 "$port"
+  wait_until counted udp_in 1
+  kill -STOP "$pid"
+  move_clock 2
+  printf fresh | "$peer" post 127.0.0.1 "$port"
+  kill -CONT "$pid"
+  wait_until has_bytes stream 13
+  frame 65535 fresh | cmp - stream
+  counted drop_stale 1
+}
+
+counted() { # KEY VALUE
+  kill -USR1 "$pid" || return
+  pause
+  [ "$(counter enc.err "$1")" = "$2" ]
+}
+
+@test "a dead transport is found after 45 s of silence: without -r it is an error" {
+  start_peer echo echo
+  mapfile -t note < <(noted)
+  : >runs
+  start_with_clock enc "$enc" -v 127.0.0.1:0 -- "${note[@]}" "$dec" "127.0.0.1:$port"
+  wait_until said enc.err "listening on"
+  expect_equal "$(ask "$(listening_port enc.err)" hello)" hello
+  wait_until stream_is_quiet
+  kill -STOP "$(cat runs)"
+  before=$(stream_bytes out)
+  move_clock 20
+  wait_until stream_out_grew
+  expect_not_said enc.err "dead"
+  move_clock 50
+  finish "$pid"
+  expect_equal "$status" 1
+  expect_said enc.err "the transport is dead: nothing came for 45 s"
+  wait_until is_gone "$(cat runs)"
+}
+
+@test "a dead transport is killed and run again with -r, and the client is served" {
+  start_peer echo echo
+  mapfile -t note < <(noted)
+  : >runs
+  start_with_clock enc "$enc" -v -r 127.0.0.1:0 -- "${note[@]}" "$dec" "127.0.0.1:$port"
+  wait_until said enc.err "listening on"
+  port=$(listening_port enc.err)
+  expect_equal "$(ask "$port" hello)" hello
+  kill -STOP "$(cat runs)"
+  printf lost | "$peer" post 127.0.0.1 "$port"
+  wait_until counted udp_in 2
+  move_clock 46
+  wait_until ran 2
+  wait_until is_answered "$port"
+  expect_said enc.err "the transport is dead"
+}
+
+@test "uott-dec TARGET -r -- COMMAND: the other way round" {
+  start_peer echo echo
+  mapfile -t note < <(noted)
+  : >runs
+  listen=$("$peer" free-port)
+  start dec "$dec" -v -r0.05 "127.0.0.1:$port" -- "${note[@]}" "$enc" -v "$listen"
+  wait_until said dec.err "listening on"
+  expect_equal "$(ask "$listen" hello)" hello
+  kill -9 "$(cat runs)"
+  wait_until ran 2
+  wait_until is_answered "$listen"
+  expect_said dec.err "flow 65535: closed"
+}
+
+@test "COMMAND finds the limit of open files that we found, each time it is run" {
+  : >runs
+  start enc bash -c 'ulimit -Sn 300; exec "$0" -v -r0.1 -u 127.0.0.1:0 -- sh -c "ulimit -Sn >>runs; exit 3"' "$enc"
+  wait_until ran 3
+  expect_equal "$(sort -u runs)" 300
+}

@@ -1,0 +1,57 @@
+/*
+ * A clock that the test moves. Preloaded, it adds to the monotonic clock what the file named by
+ * TEST_CLOCK says: a number of seconds, in text. Waits are cut short so that a move is noticed.
+ */
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+	WAIT_MAX_MS = 20
+};
+
+static long moved_s(void)
+{
+	const char *path = getenv("TEST_CLOCK");
+	char text[32] = "";
+	int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+
+	if (fd < 0)
+		return 0;
+	(void)!read(fd, text, sizeof(text) - 1);
+	close(fd);
+	return strtol(text, NULL, 10);
+}
+
+static int cut_short(int timeout_ms)
+{
+	return timeout_ms < 0 || timeout_ms > WAIT_MAX_MS ? WAIT_MAX_MS : timeout_ms;
+}
+
+int clock_gettime(clockid_t clock, struct timespec *now)
+{
+	int result = (int)syscall(SYS_clock_gettime, clock, now);
+
+	if (clock == CLOCK_MONOTONIC)
+		now->tv_sec += moved_s();
+	return result;
+}
+
+int epoll_wait(int epoll, struct epoll_event *events, int count, int timeout_ms)
+{
+	int (*real)(int, struct epoll_event *, int, int) = dlsym(RTLD_NEXT, "epoll_wait");
+
+	return real(epoll, events, count, cut_short(timeout_ms));
+}
+
+int poll(struct pollfd *polls, nfds_t count, int timeout_ms)
+{
+	int (*real)(struct pollfd *, nfds_t, int) = dlsym(RTLD_NEXT, "poll");
+
+	return real(polls, count, cut_short(timeout_ms));
+}
