@@ -57,8 +57,7 @@ int child_start(struct child *child, char *const argv[], int *input, int *output
 	int to_child[2], from_child[2] = {-1, -1};
 	int error;
 
-	child->pid = 0;
-	child->status = 1;
+	*child = (struct child){.status = 1};
 	if (!open_pipe(to_child))
 		return errno;
 	if (output && !open_pipe(from_child)) {
@@ -128,6 +127,7 @@ enum child_end child_finish(struct child *child, int signals, uint64_t patience_
 
 	if (end == CHILD_ENDED)
 		return end;
+	child->was_made_to = true;
 	kill(child->pid, SIGTERM);
 	switch (wait_for_end(child, signals, TERMINATE_PATIENCE_US)) {
 	case CHILD_ENDED:
@@ -146,6 +146,7 @@ void child_kill(struct child *child)
 {
 	if (child->pid == 0)
 		return;
+	child->was_made_to = true;
 	kill(child->pid, SIGKILL);
 	collect(child, 0);
 }

@@ -9,8 +9,9 @@
 #include <sys/types.h>
 
 struct child {
-	pid_t pid;  /* 0: none was started, or it has been waited for */
-	int status; /* then: its exit status, or 128 + the signal that killed it */
+	pid_t pid;        /* 0: none was started, or it has been waited for */
+	int status;       /* then: its exit status, or 128 + the signal that killed it */
+	bool was_made_to; /* end, by child_finish() or child_kill() */
 };
 
 enum {

@@ -32,14 +32,14 @@ static const struct {
 	[NOISE_BYTES] = {"noise_bytes", NULL},
 	[REFUSED] = {"refused", "nobody listens at the target, or no way leads there"},
 	[DROP_QUEUE_FULL] = {"drop_queue_full", "the pipe is too slow and the queue full"},
-	[DROP_STALE] = {"drop_stale", "they had waited too long for the pipe"},
-	[DROP_CODEL] = {"drop_codel", "their flow sends more than the pipe carries"},
+	[DROP_STALE] = {"drop_stale", "waited too long for the pipe, or the flow was over"},
+	[DROP_CODEL] = {"drop_codel", "the flow sends more than the pipe carries"},
 	[DROP_KERNEL] = {"drop_kernel", "the socket's receive buffer was full"},
 	[DROP_TOO_BIG] = {"drop_too_big", "too big to be sent from here as one datagram"},
 	[DROP_SEND_FAILED] = {"drop_send_failed", "sending failed"},
-	[DROP_NO_FLOW] = {"drop_no_flow", "their tag belongs to no flow"},
+	[DROP_NO_FLOW] = {"drop_no_flow", "the tag belongs to no flow"},
 	[DROP_NO_TAG] = {"drop_no_tag", "as many other clients as there may be are active"},
-	[DROP_NO_SOCKET] = {"drop_no_socket", "no socket could be opened for their flow"},
+	[DROP_NO_SOCKET] = {"drop_no_socket", "no socket could be opened for the flow"},
 	[DROP_PIPE_CLOSED] = {"drop_pipe_closed", "the pipe was closed"},
 };
 

@@ -50,6 +50,13 @@ void log_status(const char *text)
 	status_shown = true;
 }
 
+void log_end_status(void)
+{
+	if (status_shown)
+		write_text("\n", 1);
+	status_shown = false;
+}
+
 void log_line(enum log_level level, const char *format, ...)
 {
 	char line[2048];

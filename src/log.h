@@ -24,6 +24,9 @@ void log_open(const char *program, enum log_level highest);
  */
 void log_status(const char *text);
 
+/* Leaves what log_status() showed standing. */
+void log_end_status(void);
+
 /* From now on nothing is written at all. */
 void log_mute(void);
 

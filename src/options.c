@@ -9,6 +9,8 @@
 
 enum {
 	LINGER_DEFAULT_US = US_PER_SECOND / 2,
+	LATENCY_DEFAULT_US = 5 * US_PER_MS,
+	LATENCY_MAX_MS = 60 * 1000,
 	RETRY_DEFAULT_US = 30 * US_PER_SECOND,
 	IDLE_TIMEOUT_DEFAULT_US = 300 * US_PER_SECOND, /* RFC 4787, REQ-5 */
 	MAX_FLOWS = UINT16_MAX + 1,                    /* as many as there are tags */
@@ -16,11 +18,12 @@ enum {
 };
 
 /* What the option strings cannot say is only which ones are dec's alone. */
-static const char short_options[] = ":46ui:n:t:r::s:b:vqhV";
+static const char short_options[] = ":46ui:n:l:t:r::s:b:vqhV";
 static const struct option long_options[] = {
 	{"unidirectional", no_argument, NULL, 'u'},
 	{"idle", required_argument, NULL, 'i'},
 	{"max-flows", required_argument, NULL, 'n'},
+	{"latency", required_argument, NULL, 'l'},
 	{"linger", required_argument, NULL, 't'},
 	{"retry", optional_argument, NULL, 'r'},
 	{"stats", required_argument, NULL, 's'},
@@ -33,10 +36,11 @@ static const struct option long_options[] = {
 };
 
 #define HELP_OPTIONS_BOTH                                                                          \
-	"  -r, --retry[=SECONDS]  run COMMAND again when it ends, at most SECONDS (30) later\n"    \
-	"  -s, --stats=SECONDS    show the counters that often\n"                                  \
-	"  -v, --verbose          say more: new flows, and the counters at the end\n"              \
-	"  -q, --quiet            say nothing but why the program had to end\n"                    \
+	"  -l, --latency=MS       delay to aim for in the pipe (5); 0 leaves the pipe alone\n"     \
+	"  -r, --retry[=SECONDS]  run COMMAND again when it ends, after up to SECONDS (30): -r5\n" \
+	"  -s, --stats=SECONDS    show the counters that often; on a terminal, rates\n"            \
+	"  -v, --verbose          say more: flows that come and go, the counters at the end\n"     \
+	"  -q, --quiet            say only why the program had to end, and what was asked for\n"   \
 	"  -h, --help             show this help and exit\n"                                       \
 	"  -V, --version          show the version and exit\n"                                     \
 	"\n"                                                                                       \
@@ -84,17 +88,27 @@ const char *options_help(enum program program)
 	return program == UOTT_ENC ? help_enc : help_dec;
 }
 
-static bool parse_seconds(const char *text, uint64_t *result_us)
+static bool parse_time(const char *text, uint64_t unit_us, double max, uint64_t *result_us)
 {
 	char *end;
-	double seconds = strtod(text, &end);
+	double number = strtod(text, &end);
 
 	/* No sign, exponent, hexadecimal number or word, all of which strtod() takes. */
 	if (end == text || text[strspn(text, "0123456789.")] != '\0' || *end != '\0' ||
-		seconds > SECONDS_MAX)
+		number > max)
 		return false;
-	*result_us = (uint64_t)(seconds * US_PER_SECOND);
+	*result_us = (uint64_t)(number * (double)unit_us);
 	return true;
+}
+
+static bool parse_seconds(const char *text, uint64_t *result_us)
+{
+	return parse_time(text, US_PER_SECOND, SECONDS_MAX, result_us);
+}
+
+static bool parse_milliseconds(const char *text, uint64_t *result_us)
+{
+	return parse_time(text, US_PER_MS, LATENCY_MAX_MS, result_us);
 }
 
 /* A decimal number from 1 to `max`. */
@@ -203,6 +217,13 @@ static bool parse_option(struct options *options, int found, char **argv,
 		snprintf(error, OPTIONS_ERROR_SIZE, "bad number of flows '%s': expected 1 to %d",
 			optarg, MAX_FLOWS);
 		return false;
+	case 'l':
+		if (parse_milliseconds(optarg, &options->latency_us))
+			return true;
+		snprintf(error, OPTIONS_ERROR_SIZE,
+			"bad latency '%s': expected milliseconds, at most %d", optarg,
+			LATENCY_MAX_MS);
+		return false;
 	case 'r':
 		options->retry_us = RETRY_DEFAULT_US;
 		if (!optarg || (parse_seconds(optarg, &options->retry_us) && options->retry_us > 0))
@@ -270,6 +291,7 @@ enum options_result options_parse(struct options *options, enum program program,
 	*options = (struct options){
 		.program = program,
 		.family = AF_UNSPEC,
+		.latency_us = LATENCY_DEFAULT_US,
 		.linger_us = LINGER_DEFAULT_US,
 		.idle_timeout_us = IDLE_TIMEOUT_DEFAULT_US,
 		.max_flows = MAX_FLOWS,

@@ -25,8 +25,9 @@ struct options {
 	bool unidirectional;
 	bool quiet, verbose;
 	uint64_t linger_us, idle_timeout_us;
-	uint64_t retry_us; /* the longest wait before COMMAND is run again; 0: never is */
-	uint64_t stats_us; /* how often the counters are shown; 0: never */
+	uint64_t latency_us; /* queueing delay to aim for in the pipe; 0: leaves the pipe alone */
+	uint64_t retry_us;   /* the longest wait before COMMAND is run again; 0: never is */
+	uint64_t stats_us;   /* how often the counters are shown; 0: never */
 	size_t max_flows;
 	bool has_source; /* dec: -b was given */
 	struct host_port source;

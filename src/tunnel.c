@@ -347,16 +347,20 @@ static bool has_carried_frames(const struct tunnel *tunnel)
 	       tunnel->now_us - tunnel->started_us >= ONE_WAY_PROOF_US;
 }
 
-static void plan_retry(struct tunnel *tunnel, const char *what, int status)
+static void plan_retry(struct tunnel *tunnel)
 {
+	const struct child *child = &tunnel->transport.child;
+	char what[32] = "was terminated";
 	uint32_t random = 0;
 	uint64_t wait_us;
 
 	(void)getentropy(&random, sizeof(random)); /* without it there is just no jitter */
 	wait_us = backoff_wait_us(&tunnel->backoff, random);
 	tunnel->retry_us = tunnel->now_us + wait_us;
-	log_line(LOG_WARNING, "'%s' %s %d: running it again in %.1f s", tunnel->options->command[0],
-		what, status, (double)wait_us / US_PER_SECOND);
+	if (!child->was_made_to)
+		snprintf(what, sizeof(what), "ended with status %d", child->status);
+	log_line(LOG_WARNING, "'%s' %s: running it again in %.1f s", tunnel->options->command[0],
+		what, (double)wait_us / US_PER_SECOND);
 }
 
 /*
@@ -388,7 +392,7 @@ static bool pause_for_retry(struct tunnel *tunnel)
 	tunnel->ended = tunnel->finishing = false;
 	tunnel->linger_until_us = UINT64_MAX;
 	tunnel->status = 0;
-	plan_retry(tunnel, "ended with status", status);
+	plan_retry(tunnel);
 	return true;
 }
 
@@ -492,7 +496,7 @@ static void drain(struct tunnel *tunnel)
 static void take_status(struct tunnel *tunnel)
 {
 	const char *name = tunnel->options->command[0];
-	bool unasked = finish_child(tunnel);
+	bool unasked = finish_child(tunnel) && !tunnel->transport.child.was_made_to;
 	int status = tunnel->transport.child.status;
 
 	if (tunnel->asked_to_end)
@@ -516,6 +520,7 @@ int tunnel_close(struct tunnel *tunnel)
 	transport_close_input(&tunnel->transport); /* COMMAND must not die of that */
 	if (log_shows(LOG_DETAIL))
 		report_counters(tunnel, LOG_DETAIL);
+	log_end_status();
 	sender_free(&tunnel->sender);
 	loop_close(&tunnel->loop);
 	return tunnel->status;

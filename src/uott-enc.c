@@ -281,7 +281,7 @@ static int enc_close(struct enc *enc)
 {
 	int status = tunnel_close(&enc->tunnel);
 
-	if (enc->far_side_is_gone && status == 0 &&
+	if (enc->far_side_is_gone && status == 0 && enc->tunnel.options->retry_us == 0 &&
 		decoder_bytes(&enc->tunnel.receiver.decoder) == 0)
 		log_line(LOG_WARNING, "the far side closed the stream and had not sent a byte; if "
 				      "nothing is to come back, use -u");

@@ -6,7 +6,7 @@
  *   far plain    knows data frames only: the reply comes when nearly all tags have been used, and
  *                again with the first frame whose tag was used before
  *   far hello    understands control frames: the reply comes with the first frame whose tag was
- * used before, and then the answer to the CLOSE of its tag
+ *                used before, and then the answer to the CLOSE of its tag
  */
 #include <stdbool.h>
 #include <stdint.h>
