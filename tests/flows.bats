@@ -87,7 +87,7 @@ bats_require_minimum_version 1.5.0
   for _ in 1 2 3; do
     before=$(stream_bytes out)
     move_clock 16
-    wait_until stream_out_grew
+    wait_until stream_out_grew "$before"
   done
   wait_until stream_is_quiet
   move_clock 100

@@ -21,6 +21,7 @@ teardown() {
 start() {
   local name=$1
   shift
+  : >"$name.out" >"$name.err" # what one of the same name said before counts no more
   "$@" <&0 >"$name.out" 2>"$name.err" 3>&- 8>&- 9>&- &
   pid=$!
   echo "$pid" >>pids
@@ -122,8 +123,8 @@ stream_bytes() {
   counter enc.err "stream_$1_bytes"
 }
 
-stream_out_grew() { # since $before
-  [ "$(stream_bytes out)" -gt "$before" ]
+stream_out_grew() { # SINCE
+  [ "$(stream_bytes out)" -gt "$1" ]
 }
 
 # Nothing is under way any more, so that time may pass in a leap.

@@ -135,7 +135,7 @@ counted() { # KEY VALUE
   kill -STOP "$(cat runs)"
   before=$(stream_bytes out)
   move_clock 20
-  wait_until stream_out_grew
+  wait_until stream_out_grew "$before"
   expect_not_said enc.err "dead"
   move_clock 50
   finish "$pid"

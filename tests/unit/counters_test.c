@@ -247,7 +247,8 @@ static void drops_in_the_queue(void)
 	setup();
 	counters.value[DROP_STALE] = 1;
 	counters.value[DROP_CODEL] = 2;
-	check_report(START_US, "dropped 1 datagram: waited too long for the pipe, or the flow was over");
+	check_report(
+		START_US, "dropped 1 datagram: waited too long for the pipe, or the flow was over");
 	check_report(START_US, "dropped 2 datagrams: the flow sends more than the pipe carries");
 	check_silence(START_US, UINT64_MAX);
 }
