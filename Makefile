@@ -46,10 +46,10 @@ NEEDED += -std=c11 -D_GNU_SOURCE -D__APPLE_USE_RFC_3542 -DUOTT_VERSION='"$(VERSI
 COMPILE = $(CC) $(CPPFLAGS) $(NEEDED) -MMD -MP $(CFLAGS)
 LINK    = $(CC) $(NEEDED) $(CFLAGS) $(LDFLAGS)
 
-PURE    = address backoff control counters flow frame options queue siphash stats tags
+PURE    = address backoff control counters flow frame options queue siphash stats tags window
 COMMON  = $(PURE) child descriptors log loop-epoll loop-poll receiver sender signals transport \
 	tunnel udp
-UNITS   = address backoff control counters flow frame options queue siphash stats tags
+UNITS   = address backoff control counters flow frame options queue siphash stats tags window
 TOOLS   = far load peer slowpipe
 PROGRAMS = $(BUILD)/uott-enc $(BUILD)/uott-dec
 UNIT_TESTS = $(UNITS:%=$(BUILD)/tests/%_test)

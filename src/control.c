@@ -3,7 +3,8 @@
  * ours; enc answers with HELLO. From then on, each side says how much it has read (ACK), at most
  * once a turn and only if that was more than an ACK: so ACKs do not answer each other for ever, and
  * an idle tunnel is silent. Who has flows and has sent nothing for 15 s sends PING; the ACK that
- * answers it is the proof of life.
+ * answers it is the proof of life. Where frames wait, and ACKs among them, ACKs are fewer and tell
+ * by TIME how long they were on their way.
  */
 #include "control.h"
 
@@ -11,11 +12,13 @@
 #include <string.h>
 
 #include "util.h"
+#include "window.h"
 
 enum {
 	HELLO_VERSION = 1,
 	PING_INTERVAL_US = 15 * US_PER_SECOND,
 	SILENCE_MAX_US = 45 * US_PER_SECOND,
+	ACKS_UNANSWERED_MAX = 1024, /* bytes */
 };
 
 void control_init(struct control *control, bool is_dec, bool has_way_back, uint64_t now_us)
@@ -33,13 +36,14 @@ bool control_is_on(const struct control *control)
 
 void control_heard(struct control *control, uint64_t now_us)
 {
-	control->silent_us = now_us;
+	control->heard_us = control->silent_us = now_us;
 }
 
 void control_consumed(struct control *control, uint64_t consumed, size_t part)
 {
 	control->consumed = consumed;
-	control->ack_due |= part > CONTROL_ACK_SIZE;
+	control->ack_due |= consumed - control->told >= ACKS_UNANSWERED_MAX;
+	control->ack_due |= part > CONTROL_TIME_SIZE + CONTROL_ACK_SIZE;
 }
 
 void control_data_frame(struct control *control, uint16_t tag)
@@ -57,6 +61,7 @@ static const char *control_name(uint16_t type)
 		[CONTROL_ACK] = "ACK",
 		[CONTROL_CLOSE] = "CLOSE",
 		[CONTROL_PING] = "PING",
+		[CONTROL_TIME] = "TIME",
 	};
 
 	return type < ARRAY_SIZE(names) && names[type] ? names[type] : "unknown";
@@ -64,7 +69,14 @@ static const char *control_name(uint16_t type)
 
 static uint16_t body_min(uint16_t type)
 {
-	return type == CONTROL_HELLO || type == CONTROL_CLOSE ? 2 : type == CONTROL_ACK ? 8 : 0;
+	static const uint16_t sizes[] = {
+		[CONTROL_HELLO] = 2,
+		[CONTROL_ACK] = 8,
+		[CONTROL_CLOSE] = 2,
+		[CONTROL_TIME] = 4,
+	};
+
+	return type < ARRAY_SIZE(sizes) ? sizes[type] : 0;
 }
 
 static bool accept_ack(struct control *control, const struct frame *frame)
@@ -76,6 +88,9 @@ static bool accept_ack(struct control *control, const struct frame *frame)
 	if (consumed < control->acked || consumed > control->sent)
 		return false;
 	control->acked = consumed;
+	control->has_far_time = control->time_came;
+	control->far_us = control->time_us;
+	control->time_came = false;
 	return true;
 }
 
@@ -93,6 +108,11 @@ bool control_accept(
 		snprintf(error, CONTROL_ERROR_SIZE, "%s of length %u, expected %u or more", name,
 			frame->length, body_min(frame->type));
 		return false;
+	}
+	if (frame->type == CONTROL_TIME) {
+		control->time_came = true;
+		control->time_us = le32_load(frame->payload);
+		return true;
 	}
 	if (frame->type != CONTROL_ACK)
 		control->ack_due = true;
@@ -131,6 +151,12 @@ static bool is_ping_due(const struct control *control, bool has_flows, uint64_t 
 	       now_us - control->quiet_us >= PING_INTERVAL_US;
 }
 
+/* When an ACK that is due may leave. */
+static uint64_t ack_time_us(const struct control *control)
+{
+	return control->time_wanted ? control->told_us + WINDOW_ACK_INTERVAL_US : 0;
+}
+
 size_t control_urgent(struct control *control, bool has_flows, uint64_t now_us,
 	uint8_t bytes[static CONTROL_URGENT_MAX], size_t *ack_size)
 {
@@ -147,12 +173,19 @@ size_t control_urgent(struct control *control, bool has_flows, uint64_t now_us,
 		return 0;
 	if (is_ping_due(control, has_flows, now_us))
 		used += put_header(bytes + used, CONTROL_PING, 0);
-	*ack_size = control->ack_due ? CONTROL_ACK_SIZE : 0;
-	if (control->ack_due) {
-		le64_store(bytes + used + FRAME_HEADER_SIZE, control->consumed);
-		used += put_header(bytes + used, CONTROL_ACK, 8);
-		control->ack_due = false;
+	if (!control->ack_due || now_us < ack_time_us(control))
+		return used;
+	*ack_size = CONTROL_ACK_SIZE;
+	if (control->time_wanted) {
+		le32_store(bytes + used + FRAME_HEADER_SIZE, (uint32_t)control->heard_us);
+		used += put_header(bytes + used, CONTROL_TIME, 4);
+		*ack_size += CONTROL_TIME_SIZE;
 	}
+	le64_store(bytes + used + FRAME_HEADER_SIZE, control->consumed);
+	used += put_header(bytes + used, CONTROL_ACK, 8);
+	control->ack_due = false;
+	control->told = control->consumed;
+	control->told_us = now_us;
 	return used;
 }
 
@@ -200,6 +233,8 @@ uint64_t control_deadline_us(const struct control *control, bool has_flows, bool
 		return UINT64_MAX;
 	if (owed)
 		deadline_us = control->silent_us + SILENCE_MAX_US;
+	if (control->ack_due && !blocked)
+		deadline_us = min_u64(deadline_us, ack_time_us(control));
 	if (!blocked && (owed || has_flows))
 		deadline_us = min_u64(deadline_us, control->quiet_us + PING_INTERVAL_US);
 	return deadline_us;

@@ -1,6 +1,7 @@
 /*
- * What two of ours say to each other besides datagrams: HELLO, ACK, CLOSE and PING; see uott(5).
- * Knows what is due and what is owed. Pure: time is an argument, bytes go through the caller.
+ * What two of ours say to each other besides datagrams: HELLO, ACK, CLOSE, PING and TIME; see
+ * uott(5). Knows what is due and what is owed. Pure: time is an argument, bytes go through the
+ * caller.
  */
 #ifndef CONTROL_H
 #define CONTROL_H
@@ -13,8 +14,9 @@
 #include "tags.h"
 
 enum {
-	CONTROL_URGENT_MAX = 3 * FRAME_HEADER_SIZE + 2 + 8, /* HELLO, ACK and PING */
+	CONTROL_URGENT_MAX = 4 * FRAME_HEADER_SIZE + 2 + 4 + 8, /* HELLO, PING, TIME and ACK */
 	CONTROL_ACK_SIZE = FRAME_HEADER_SIZE + 8,
+	CONTROL_TIME_SIZE = FRAME_HEADER_SIZE + 4,
 	CONTROL_CLOSE_SIZE = FRAME_HEADER_SIZE + 2,
 	CONTROL_CLOSES_MAX = 64 * CONTROL_CLOSE_SIZE,
 	CONTROL_ERROR_SIZE = 128,
@@ -25,10 +27,17 @@ struct control {
 	bool data_seen; /* the first data frame was read */
 	bool hello_due, hello_sent, hello_received;
 	bool ack_due;
-	uint64_t consumed;  /* bytes read of the other stream */
-	uint64_t sent;      /* bytes of our stream that have left, */
-	uint64_t owed;      /* up to where the far side has to say that it has read them, */
-	uint64_t acked;     /* and has said so */
+	bool time_wanted;       /* frames wait here, and ACKs with them */
+	uint64_t told, told_us; /* what the last ACK said, and when */
+	uint64_t consumed;      /* bytes read of the other stream, */
+	uint64_t heard_us;      /* the last of them then */
+	uint64_t sent;          /* bytes of our stream that have left, */
+	uint64_t owed;          /* up to where the far side has to say that it has read them, */
+	uint64_t acked;         /* and has said so */
+	bool has_far_time;      /* and when, */
+	uint32_t far_us;        /* by its own clock */
+	bool time_came;         /* for the ACK that follows: */
+	uint32_t time_us;
 	uint64_t quiet_us;  /* since when nothing was sent, */
 	uint64_t silent_us; /* nothing heard, or nothing owed before */
 	uint32_t close_first, close_count;
@@ -48,7 +57,7 @@ void control_heard(struct control *control, uint64_t now_us);
 /*
  * All frames that were read whole have been dealt with; `consumed` bytes of the stream have come,
  * the last `part` of them of an unfinished frame. The far side is to be told of a part, unless it
- * may be that of an ACK.
+ * may be that of an ACK; and of many ACKs, lest it wait for that.
  */
 void control_consumed(struct control *control, uint64_t consumed, size_t part);
 
@@ -67,7 +76,9 @@ void control_close(struct control *control, uint16_t tag);
 
 /*
  * Writes the frames that are due and go before all data. Returns how many bytes, 0 when nothing is
- * due. They count as said. *ack_size of the bytes, at the end, are an ACK.
+ * due. They count as said. *ack_size of the bytes, at the end, are an ACK, with a TIME before it
+ * if that is wanted: where ACKs wait for other bytes, it tells how long these were under way, and
+ * one ACK every 5 ms must do.
  */
 size_t control_urgent(struct control *control, bool has_flows, uint64_t now_us,
 	uint8_t bytes[static CONTROL_URGENT_MAX], size_t *ack_size);

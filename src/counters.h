@@ -21,11 +21,14 @@ enum counter {
 	FLOWS, /* alive now */
 	FLOWS_PEAK,
 	FLOWS_TOTAL,
-	EXPIRED, /* flows forgotten because they were idle, */
-	EVICTED, /* because there was no room for another one, */
-	CLOSED,  /* and because the far side had forgotten them */
-	RETRIES, /* COMMAND was run again */
-	QUEUED,  /* frames that wait for the pipe now */
+	EXPIRED,   /* flows forgotten because they were idle, */
+	EVICTED,   /* because there was no room for another one, */
+	CLOSED,    /* and because the far side had forgotten them */
+	RETRIES,   /* COMMAND was run again */
+	QUEUED,    /* frames that wait for the pipe now */
+	IN_FLIGHT, /* bytes written now that the far side has not read, */
+	RATE,      /* how many it reads per second, */
+	RTT_US,    /* and the round trip; all 0 if it does not say */
 	NOISE_BYTES,
 	REFUSED,         /* sends that were reported back (ICMP) as refused or unreachable */
 	DROP_QUEUE_FULL, /* from here on, drops by cause */

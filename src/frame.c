@@ -15,6 +15,8 @@
 
 #include "util.h"
 
+#define NO_TERMINAL_HINT ": use ssh -T, adb shell -T, no -t for docker and kubectl"
+
 enum {
 	MAGIC_SIZE = 4
 };
@@ -175,6 +177,20 @@ bool decoder_is_inside_frame(const struct decoder *decoder)
 	return decoder->end > decoder->start && !is_noise;
 }
 
+/* What stands where a frame should begin, if that tells who is to blame. */
+static const char *likely_cause(const struct decoder *decoder)
+{
+	static const char message[] = "uott-";
+	size_t available = decoder->end - decoder->wrong;
+
+	if (looks_like_crlf_damage(decoder))
+		return "; a terminal in the way turns LF into CR LF" NO_TERMINAL_HINT;
+	if (available >= strlen(message) &&
+		memcmp(decoder->buffer + decoder->wrong, message, strlen(message)) == 0)
+		return "; a terminal in the way mixes messages with frames" NO_TERMINAL_HINT;
+	return "";
+}
+
 void decoder_describe(const struct decoder *decoder, char *text, size_t size)
 {
 	enum {
@@ -191,9 +207,5 @@ void decoder_describe(const struct decoder *decoder, char *text, size_t size)
 	for (size_t i = 0; i < available; i++)
 		snprintf(bytes + 3 * i, 4, " %02x", p[i]);
 	snprintf(text, size, "corrupt stream at byte %" PRIu64 ": expected \"UOTT\", found%s%s",
-		decoder->base + decoder->wrong, bytes,
-		looks_like_crlf_damage(decoder)
-			? "; a terminal in the way turns LF into CR LF: use ssh -T, adb shell -T, "
-			  "no -t for docker and kubectl"
-			: "");
+		decoder->base + decoder->wrong, bytes, likely_cause(decoder));
 }

@@ -34,6 +34,7 @@ enum {
 	CONTROL_ACK = 2,   /* consumed:u64 */
 	CONTROL_CLOSE = 3, /* tag:u16 */
 	CONTROL_PING = 4,
+	CONTROL_TIME = 5, /* read_us:u32 */
 };
 
 /* A frame as it stands in the decoder's buffer: valid until decoder_room() is called next. */

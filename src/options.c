@@ -97,7 +97,7 @@ static bool parse_time(const char *text, uint64_t unit_us, double max, uint64_t 
 	if (end == text || text[strspn(text, "0123456789.")] != '\0' || *end != '\0' ||
 		number > max)
 		return false;
-	*result_us = (uint64_t)(number * (double)unit_us);
+	*result_us = (uint64_t)(number * (double)unit_us + 0.5);
 	return true;
 }
 

@@ -405,6 +405,8 @@ static bool may_leave(const struct queue *queue, uint32_t frame, size_t budget)
 {
 	size_t bytes = queue->leaving_bytes + queue->blocks[frame].size;
 
+	if (queue->new_lanes.first)
+		budget += min_size(queue->sparse_extra, SIZE_MAX - budget);
 	if (queue->leaving_bytes == 0)
 		return budget > 0;
 	return bytes <= min_size(budget, QUEUE_LEAVING_MAX);

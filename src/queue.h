@@ -39,6 +39,7 @@ struct queue {
 	uint64_t target_us;   /* CoDel: the waiting time to aim for; 0 turns CoDel off */
 	uint64_t interval_us; /* CoDel: how long to watch it before a drop; at most an hour */
 	uint64_t stale_us;    /* what has waited longer does not leave; UINT64_MAX: no limit */
+	size_t sparse_extra;  /* bytes that flows with little may take beyond the budget */
 
 	/* To be read only. */
 	size_t frames; /* data frames that wait, in all stages */
@@ -114,10 +115,11 @@ void queue_drop_tag(
 
 /*
  * Chooses which frames leave next, at most `budget` and QUEUE_LEAVING_MAX bytes with those chosen
- * before; but one frame of any size if there is none and budget > 0. Frames that CoDel takes out
- * (DROP_CODEL) and that have waited too long (DROP_STALE) are dropped here. Stores what is to be
- * written, as far as the pieces suffice, and returns their number; 0 when nothing may leave. The
- * pieces are valid until queue_consume() or queue_recall().
+ * before; but one frame of any size if there is none and budget > 0. Flows that send little have
+ * `sparse_extra` bytes more. Frames that CoDel takes out (DROP_CODEL) and that have waited too long
+ * (DROP_STALE) are dropped here. Stores what is to be written, as far as the pieces suffice, and
+ * returns their number; 0 when nothing may leave. The pieces are valid until queue_consume() or
+ * queue_recall().
  */
 int queue_peek(struct queue *queue, size_t budget, uint64_t now_us, struct counters *counters,
 	struct iovec pieces[static QUEUE_PIECES_MAX]);

@@ -16,17 +16,26 @@
 #include "queue.h"
 #include "transport.h"
 #include "udp.h"
+#include "window.h"
 
 struct sender {
-	const struct transport *transport;
+	struct transport *transport;
 	struct loop *loop;
 	struct control *control;
 	struct counters *counters;
 
 	struct batch batch;             /* datagrams received in this turn, */
 	struct iovec frames[BATCH_MAX]; /* those of them that have become frames, */
-	size_t frame_count;
+	size_t frame_count, frame_bytes;
 	struct queue queue; /* and frames of earlier turns that the pipe had no room for */
+
+	uint64_t latency_us; /* 0: no window */
+	bool has_window;     /* the far side acknowledges, or may do so yet */
+	struct window window;
+	bool is_answered;         /* it does */
+	uint64_t acked, far_us;   /* what the window was told last */
+	uint64_t held_since_us;   /* since when it is unknown who reads; 0: nothing was sent yet */
+	uint64_t loaded_until_us; /* frames have waited not long ago */
 
 	bool blocked; /* the pipe is full: the loop tells when there is room */
 	bool gone;    /* nothing can be written any more */
@@ -34,11 +43,15 @@ struct sender {
 };
 
 /*
- * Makes a sender of zeroed memory, whose other objects are borrowed. Returns false without memory.
+ * Makes a sender of zeroed memory, whose other objects are borrowed. Bytes are to wait in the pipe
+ * for about `latency_us`; 0 leaves the pipe alone. Returns false without memory.
  */
-bool sender_init(struct sender *sender, const struct transport *transport, struct loop *loop,
-	struct control *control, struct counters *counters);
+bool sender_init(struct sender *sender, struct transport *transport, struct loop *loop,
+	struct control *control, struct counters *counters, uint64_t latency_us);
 void sender_free(struct sender *sender);
+
+/* A stream begins. What waits of the one before is the caller's to deal with. */
+void sender_begin_stream(struct sender *sender);
 
 /* The transport is gone for now: everything waits. */
 void sender_pause(struct sender *sender);
@@ -61,6 +74,15 @@ void sender_flush(struct sender *sender, uint64_t now_us);
 
 /* The pipe has room again, or is there again. */
 void sender_resume(struct sender *sender);
+
+/* The end is near: from now on all that the pipe takes is written. */
+void sender_hurry(struct sender *sender);
+
+/* When to flush again if nothing else happens, or UINT64_MAX. */
+uint64_t sender_deadline_us(const struct sender *sender, uint64_t now_us);
+
+/* Brings what the counters say of the present up to date. */
+void sender_measure(struct sender *sender);
 
 /* Whether anything waits that can still leave. */
 bool sender_has_work(const struct sender *sender);

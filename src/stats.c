@@ -41,15 +41,20 @@ void stats_format(const struct counters *before, const struct counters *after, u
 {
 	static const enum counter rates[] = {UDP_IN, UDP_IN_BYTES, UDP_OUT, UDP_OUT_BYTES};
 	char rate[ARRAY_SIZE(rates)][RATE_TEXT_SIZE];
+	int used;
 
 	for (size_t i = 0; i < ARRAY_SIZE(rates); i++) {
 		uint64_t count = after->value[rates[i]] - before->value[rates[i]];
 
 		format_rate((double)count * US_PER_SECOND / (double)interval_us, rate[i]);
 	}
-	snprintf(text, STATS_TEXT_SIZE,
+	used = snprintf(text, STATS_TEXT_SIZE,
 		"flows %" PRIu64 ", in %s/s %sB/s, out %s/s %sB/s, queued %" PRIu64
 		", dropped %" PRIu64,
 		after->value[FLOWS], rate[0], rate[1], rate[2], rate[3], after->value[QUEUED],
 		dropped(after));
+	if (after->value[RTT_US] > 0 && used > 0 && used < STATS_TEXT_SIZE)
+		snprintf(text + used, STATS_TEXT_SIZE - (size_t)used, ", pipe %sB/s %.1f ms",
+			format_rate((double)after->value[RATE], rate[0]),
+			(double)after->value[RTT_US] / US_PER_MS);
 }

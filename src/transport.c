@@ -13,6 +13,11 @@
 #include "log.h"
 #include "util.h"
 
+enum {
+	SHORT_OUTPUT = 16 * 1024,
+	PIPE_SIZE_MAX = 64 * 1024, /* more would only make fast pipes late */
+};
+
 #define NO_TERMINAL_HINT " (and ssh -T, adb shell -T, no -t for docker and kubectl)"
 
 static bool is_closed(int fd)
@@ -176,6 +181,39 @@ ssize_t transport_write(const struct transport *transport, const struct iovec *p
 		break;
 	}
 	return writev(transport->output, pieces, count);
+}
+
+void transport_keep_short(struct transport *transport)
+{
+	if (transport->output_way == OUTPUT_SOCKET) {
+#ifdef TCP_NOTSENT_LOWAT
+		(void)setsockopt(transport->output, IPPROTO_TCP, TCP_NOTSENT_LOWAT,
+			&(int){SHORT_OUTPUT}, sizeof(int));
+#endif
+		return;
+	}
+#ifdef F_SETPIPE_SZ
+	if (transport->child.pid != 0 && transport->output >= 0 &&
+		fcntl(transport->output, F_SETPIPE_SZ, SHORT_OUTPUT) >= 0)
+		transport->pipe_size = SHORT_OUTPUT;
+#endif
+}
+
+void transport_widen(struct transport *transport, size_t bytes)
+{
+#ifdef F_SETPIPE_SZ
+	size_t size = transport->pipe_size;
+
+	if (size == 0 || size >= min_size(bytes, PIPE_SIZE_MAX))
+		return;
+	while (size < min_size(bytes, PIPE_SIZE_MAX))
+		size *= 2;
+	/* Where that is not allowed, trying once was enough. */
+	transport->pipe_size = fcntl(transport->output, F_SETPIPE_SZ, (int)size) >= 0 ? size : 0;
+#else
+	(void)transport;
+	(void)bytes;
+#endif
 }
 
 void transport_close_input(struct transport *transport)

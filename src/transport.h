@@ -22,6 +22,8 @@ struct transport {
 	int input;  /* frames are read here; -1: none */
 	int output; /* frames are written here; -1: none */
 	enum output_way output_way;
+	size_t pipe_size; /* of the pipe to COMMAND, if transport_keep_short() made it small; else 0
+			   */
 	struct child child;
 };
 
@@ -65,6 +67,15 @@ ssize_t transport_read(const struct transport *transport, void *buffer, size_t s
  * when the reader is gone.
  */
 ssize_t transport_write(const struct transport *transport, const struct iovec *pieces, int count);
+
+/*
+ * Lets little wait between here and the far side, as far as that is ours to say: the pipe to
+ * COMMAND, and what a TCP socket takes before the network does.
+ */
+void transport_keep_short(struct transport *transport);
+
+/* The pipe to COMMAND is to hold at least that many bytes, up to the usual 64 KiB. */
+void transport_widen(struct transport *transport, size_t bytes);
 
 void transport_close_input(struct transport *transport);
 void transport_close_output(struct transport *transport);

@@ -82,6 +82,7 @@ static bool begin_streams(struct tunnel *tunnel)
 	tunnel->started = tunnel->counters;
 	control_init(&tunnel->control, is_dec, tunnel->reads && tunnel->writes, tunnel->now_us);
 	receiver_restart(&tunnel->receiver);
+	sender_begin_stream(&tunnel->sender);
 	if ((!tunnel->reads || loop_add(&tunnel->loop, transport->input, SOURCE_INPUT, 0)) &&
 		(!tunnel->writes || loop_add(&tunnel->loop, transport->output, SOURCE_OUTPUT, 0)))
 		return true;
@@ -108,7 +109,7 @@ int tunnel_open(struct tunnel *tunnel, const struct options *options, const stru
 	if (tunnel->signals < 0 || !loop_open(&tunnel->loop) ||
 		!loop_add(&tunnel->loop, tunnel->signals, SOURCE_SIGNAL, 0) ||
 		!sender_init(&tunnel->sender, &tunnel->transport, &tunnel->loop, &tunnel->control,
-			&tunnel->counters)) {
+			&tunnel->counters, options->latency_us)) {
 		log_line(LOG_ERROR, "cannot start: %s", strerror(errno));
 		return EXIT_FAILURE;
 	}
@@ -274,6 +275,7 @@ static int64_t time_to_wait_us(const struct tunnel *tunnel, uint64_t deadline_us
 
 	deadline_us = min_u64(deadline_us, min_u64(tunnel->linger_until_us, tunnel->wake_us));
 	deadline_us = min_u64(deadline_us, min_u64(tunnel->retry_us, tunnel->stats_us));
+	deadline_us = min_u64(deadline_us, sender_deadline_us(&tunnel->sender, tunnel->now_us));
 	deadline_us = min_u64(deadline_us,
 		control_deadline_us(&tunnel->control, has_flows, tunnel->sender.blocked));
 	if (deadline_us == UINT64_MAX)
@@ -293,6 +295,7 @@ static void next_turn(struct tunnel *tunnel)
 	uint64_t deadline_us;
 
 	flush(tunnel);
+	sender_measure(&tunnel->sender);
 	deadline_us = report_drops(tunnel, tunnel->now_us);
 	if (tunnel->report_wanted) /* only now is every datagram in one place */
 		report_counters(tunnel, LOG_ERROR);
@@ -409,10 +412,7 @@ static bool run_again(struct tunnel *tunnel)
 		return false;
 	}
 	tunnel->counters.value[RETRIES]++;
-	if (!begin_streams(tunnel))
-		return false;
-	sender_resume(&tunnel->sender);
-	return true;
+	return begin_streams(tunnel);
 }
 
 /* --- the next event ----------------------------------------------------------------------- */
@@ -468,6 +468,7 @@ static void drain(struct tunnel *tunnel)
 		{.fd = tunnel->signals, .events = POLLIN},
 	};
 
+	sender_hurry(sender);
 	sender_flush(sender, now_us);
 	while (sender_has_work(sender) && now_us < deadline_us) {
 		poll(wake, ARRAY_SIZE(wake), timeout_ms((int64_t)(deadline_us - now_us)));

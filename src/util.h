@@ -39,6 +39,17 @@ static inline void le16_store(uint8_t *p, uint16_t value)
 	p[1] = (uint8_t)(value >> 8);
 }
 
+static inline uint32_t le32_load(const uint8_t *p)
+{
+	return le16_load(p) | (uint32_t)le16_load(p + 2) << 16;
+}
+
+static inline void le32_store(uint8_t *p, uint32_t value)
+{
+	le16_store(p, (uint16_t)(value & 0xffff));
+	le16_store(p + 2, (uint16_t)(value >> 16));
+}
+
 static inline uint64_t le64_load(const uint8_t *p)
 {
 	uint64_t value = 0;

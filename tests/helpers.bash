@@ -21,7 +21,7 @@ teardown() {
 start() {
   local name=$1
   shift
-  : >"$name.out" >"$name.err" # what one of the same name said before counts no more
+  truncate -s 0 "$name.out" "$name.err" # what one of the same name said counts no more
   "$@" <&0 >"$name.out" 2>"$name.err" 3>&- 8>&- 9>&- &
   pid=$!
   echo "$pid" >>pids

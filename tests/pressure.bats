@@ -21,7 +21,7 @@ all_counted() {
 }
 
 @test "a stalled reader: memory stays bounded, and what the queue cannot hold is dropped and counted" {
-  start_stalled -u
+  start_stalled -u -l 0
   "$peer" blast 9000 1200 127.0.0.1 "$port"
   wait_until said enc.err "the queue full"
   [ "$(awk '/^VmRSS/ {print $2}' "/proc/$pid/status")" -lt 16000 ]
@@ -46,7 +46,7 @@ read_all() {
 }
 
 @test "frames that wait in the queue leave whole and in order once the pipe is read" {
-  start_stalled -u
+  start_stalled -u -l 0
   "$peer" blast 300 1200 127.0.0.1 "$port"
   wait_until all_counted 300
   read_all out stream
@@ -72,7 +72,7 @@ read_all() {
 }
 
 @test "SIGTERM while the reader is slow: whole frames already taken are flushed" {
-  start_stalled -u -t 1000
+  start_stalled -u -l 0 -t 1000
   "$peer" blast 300 1200 127.0.0.1 "$port"
   wait_until all_counted 300
   kill "$pid"
@@ -83,14 +83,14 @@ read_all() {
 }
 
 @test "SIGTERM while nobody reads ends within the linger time, and a second signal at once" {
-  start_stalled -u -t 0
+  start_stalled -u -l 0 -t 0
   "$peer" blast 300 1200 127.0.0.1 "$port"
   wait_until all_counted 300
   kill "$pid"
   finish "$pid"
   expect_equal "$status" 0
   rm out enc.err
-  start_stalled -u -t 1000
+  start_stalled -u -l 0 -t 1000
   "$peer" blast 300 1200 127.0.0.1 "$port"
   wait_until all_counted 300
   kill "$pid"
@@ -104,7 +104,7 @@ gone_after_another_signal() {
 }
 
 @test "a reader that closes inside a frame is an error" {
-  start_stalled -u
+  start_stalled -u -l 0
   head -c 40000 /dev/zero | "$peer" post 127.0.0.1 "$port"
   head -c 40000 /dev/zero | "$peer" post 127.0.0.1 "$port"
   wait_until all_counted 2

@@ -161,7 +161,7 @@ one_way_enc() {
 @test "a terminal in the way that turns LF into CR LF is told" {
   start_peer echo echo
   start_enc enc 0 -- ssh -tt -F "$BATS_FILE_TMPDIR/ssh_config" host \
-    "stty -echo -icanon -icrnl min 1; echo >$PWD/ready; cat | '$dec' 127.0.0.1:$port | cat"
+    "stty raw -echo; stty opost onlcr; echo >$PWD/ready; cat | '$dec' 127.0.0.1:$port | cat"
   wait_until [ -s ready ]
   printf 'one\ntwo\n' | "$peer" post 127.0.0.1 "$port"
   finish "$pid"

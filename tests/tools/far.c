@@ -59,6 +59,13 @@ static bool read_frame(void)
 	return size == HEADER || fread(frame + HEADER, size - HEADER, 1, stdin) == 1;
 }
 
+/* What knows data frames only would die of any other. */
+static void die_of_control(void)
+{
+	fprintf(stderr, "far: a control frame of type %u\n", le16(frame + 4));
+	exit(EXIT_FAILURE);
+}
+
 /* The answer for the late one's tag waits until that reply is out. */
 static void answer_control(void)
 {
@@ -94,7 +101,9 @@ int main(int argc, char **argv)
 
 	while (read_frame()) {
 		consumed += size;
-		if (frame[3] == 'C')
+		if (frame[3] == 'C' && !says_hello)
+			die_of_control();
+		else if (frame[3] == 'C')
 			answer_control();
 		else
 			answer_data(says_hello);

@@ -2,6 +2,7 @@
 
 #include "check.h"
 #include "util.h"
+#include "window.h"
 
 enum {
 	PING_US = 15 * US_PER_SECOND,
@@ -9,12 +10,14 @@ enum {
 	START_US = 123456789,
 	HELLO_SIZE = 10,
 	PING_SIZE = 8,
+	TIMED_ACK_SIZE = CONTROL_TIME_SIZE + CONTROL_ACK_SIZE,
+	ACK_US = WINDOW_ACK_INTERVAL_US,
 	TURNS_MAX = 10000,
 };
 
 static struct control control;
 static uint8_t urgent[CONTROL_URGENT_MAX], closes[CONTROL_CLOSES_MAX];
-static size_t ack_size; /* of the ACK at the end of `urgent` */
+static size_t ack_size; /* of the ACK at the end of `urgent`, and the TIME before it */
 
 /* --- helpers ------------------------------------------------------------------------------- */
 
@@ -49,10 +52,10 @@ static void read_bytes(uint64_t consumed, uint64_t now_us)
 	control_consumed(&control, consumed, 0);
 }
 
-/* What was read ends with a part of a frame that cannot be an ACK. */
+/* What was read ends with a part of a frame that can be neither TIME nor ACK. */
 static void read_part(void)
 {
-	control_consumed(&control, control.consumed, CONTROL_ACK_SIZE + 1);
+	control_consumed(&control, control.consumed, TIMED_ACK_SIZE + 1);
 }
 
 static void accept(uint16_t type, const char *body, uint16_t length)
@@ -98,10 +101,19 @@ static void check_bytes(const uint8_t *got, size_t size, const char *wanted, siz
 			return;
 }
 
-static bool ends_with_ack(const uint8_t *bytes, size_t size)
+static bool has_header(const uint8_t *bytes, size_t size, size_t from_end, const char *header)
 {
-	return size >= CONTROL_ACK_SIZE &&
-	       memcmp(bytes + size - CONTROL_ACK_SIZE, "UOTC\2\0\10\0", FRAME_HEADER_SIZE) == 0;
+	return size >= from_end && memcmp(bytes + size - from_end, header, FRAME_HEADER_SIZE) == 0;
+}
+
+/* Of the ACK that these bytes end with, and the TIME before it. */
+static size_t find_ack(const uint8_t *bytes, size_t size)
+{
+	if (!has_header(bytes, size, CONTROL_ACK_SIZE, "UOTC\2\0\10\0"))
+		return 0;
+	if (!has_header(bytes, size, TIMED_ACK_SIZE, "UOTC\5\0\4\0"))
+		return CONTROL_ACK_SIZE;
+	return TIMED_ACK_SIZE;
 }
 
 /* Puts what is due now, before data, into `urgent`. Returns how many bytes. */
@@ -111,7 +123,7 @@ static size_t put_urgent(struct control *from, bool has_flows, uint64_t now_us)
 
 	ack_size = SIZE_MAX;
 	size = control_urgent(from, has_flows, now_us, urgent, &ack_size);
-	CHECK_NUMBER(ack_size, ends_with_ack(urgent, size) ? CONTROL_ACK_SIZE : 0);
+	CHECK_NUMBER(ack_size, find_ack(urgent, size));
 	return size;
 }
 
@@ -125,6 +137,7 @@ static size_t put_urgent(struct control *from, bool has_flows, uint64_t now_us)
 #define ACK_OF(consumed) "UOTC\2\0\10\0" consumed
 #define ACK_OF_0 ACK_OF("\0\0\0\0\0\0\0\0")
 #define PING "UOTC\4\0\0\0"
+#define TIME_OF(read_us) "UOTC\5\0\4\0" read_us
 
 /* As the sender does it: what is due leaves at once. Returns how many bytes. */
 static size_t send_urgent(bool has_flows, uint64_t now_us)
@@ -223,6 +236,7 @@ static void check_no_answer(void)
 	control_sent(&control, 100, 0, START_US);
 	accept(CONTROL_CLOSE, "\0\0", 2);
 	accept(CONTROL_PING, "", 0);
+	accept(CONTROL_TIME, "\1\2\3", 4);
 	control_close(&control, 0);
 	control_data_frame(&control, 65535);
 	read_part();
@@ -266,7 +280,9 @@ static void recording(void)
 	control_data_frame(&control, 65535);
 	accept_hello();
 	CHECK(takes_ack(100));
+	accept(CONTROL_TIME, "\1\2\3", 4);
 	CHECK(takes_ack(UINT64_MAX));
+	CHECK(!control.has_far_time);
 	CHECK(takes_ack(0));
 	check_no_answer();
 	refuse(CONTROL_ACK, "\0\0\0\0\0\0", 7, "ACK of length 7, expected 8 or more");
@@ -402,12 +418,12 @@ static void what_is_acknowledged(void)
 static void part_that_may_be_an_ack(void)
 {
 	setup_talking(false);
-	for (uint8_t part = 0; part <= CONTROL_ACK_SIZE; part++) {
+	for (uint8_t part = 0; part <= TIMED_ACK_SIZE; part++) {
 		control_consumed(&control, 100 + part, part);
 		CHECK_URGENT(false, START_US, "");
 	}
-	control_consumed(&control, 117, CONTROL_ACK_SIZE + 1);
-	CHECK_URGENT(false, START_US, ACK_OF("\165\0\0\0\0\0\0\0"));
+	control_consumed(&control, 129, TIMED_ACK_SIZE + 1);
+	CHECK_URGENT(false, START_US, ACK_OF("\201\0\0\0\0\0\0\0"));
 	CHECK_URGENT(false, START_US, "");
 	control_consumed(&control, 256, SIZE_MAX);
 	CHECK_URGENT(false, START_US, ACK_OF("\0\1\0\0\0\0\0\0"));
@@ -416,7 +432,7 @@ static void part_that_may_be_an_ack(void)
 /* As the receiver does it: the frames that were read come first. */
 static void part_behind_a_frame(void)
 {
-	for (uint8_t part = 0; part <= CONTROL_ACK_SIZE; part += CONTROL_ACK_SIZE) {
+	for (uint8_t part = 0; part <= TIMED_ACK_SIZE; part += TIMED_ACK_SIZE) {
 		setup_talking(true);
 		control_data_frame(&control, 1);
 		control_consumed(&control, 42, part);
@@ -436,6 +452,32 @@ static void acks_are_not_acknowledged(void)
 	control_data_frame(&control, 1);
 	CHECK(takes_ack(control.sent));
 	CHECK_URGENT(true, START_US, ACK_OF("\20\0\0\0\0\0\0\0"));
+}
+
+/* ACKs alone, or what the far side has to say besides. */
+static void many_acks(void)
+{
+	setup_talking(true);
+	for (uint64_t i = 1; i < 64; i++) {
+		read_bytes(i * CONTROL_ACK_SIZE, START_US);
+		CHECK(takes_ack(control.sent));
+		CHECK_URGENT(true, START_US, "");
+	}
+	read_bytes(1023, START_US);
+	CHECK_URGENT(true, START_US, "");
+	read_bytes(1024, START_US);
+	CHECK_URGENT(true, START_US, ACK_OF("\0\4\0\0\0\0\0\0"));
+	read_bytes(2047, START_US);
+	CHECK_URGENT(true, START_US, "");
+	read_bytes(2048, START_US);
+	CHECK_URGENT(true, START_US, ACK_OF("\0\10\0\0\0\0\0\0"));
+	read_bytes(2058, START_US);
+	control_data_frame(&control, 1);
+	CHECK_URGENT(true, START_US, ACK_OF("\12\10\0\0\0\0\0\0"));
+	read_bytes(2058 + 1023, START_US); /* since the last ACK, whatever that was for */
+	CHECK_URGENT(true, START_US, "");
+	read_bytes(2058 + 1024, START_US);
+	CHECK_URGENT(true, START_US, ACK_OF("\12\14\0\0\0\0\0\0"));
 }
 
 static void ack_within_what_was_sent(void)
@@ -470,6 +512,145 @@ static void ack_of_a_long_stream(void)
 	CHECK(!takes_ack(5));
 	CHECK(!takes_ack(3 * (uint64_t)much + 1));
 	CHECK(takes_ack(3 * (uint64_t)much));
+}
+
+/* --- TIME ---------------------------------------------------------------------------------- */
+
+/* Frames wait, so that ACKs do. */
+static void setup_loaded(bool is_dec)
+{
+	setup_talking(is_dec);
+	control.time_wanted = true;
+}
+
+static void check_deadline(bool has_flows, bool blocked, uint64_t wanted_us)
+{
+	CHECK_NUMBER(control_deadline_us(&control, has_flows, blocked), wanted_us);
+}
+
+static void time_bytes(void)
+{
+	for (int is_dec = 0; is_dec <= 1; is_dec++) {
+		setup_loaded(is_dec);
+		control_heard(&control, 0x0807060504030201);
+		control_consumed(&control, 5, 0);
+		control_data_frame(&control, 1);
+		CHECK_URGENT(
+			false, START_US + ACK_US, TIME_OF("\1\2\3\4") ACK_OF("\5\0\0\0\0\0\0\0"));
+		control_heard(&control, 0xfffffffe);
+		control_data_frame(&control, 1);
+		control.time_wanted = false;
+		CHECK_URGENT(false, START_US + ACK_US, ACK_OF("\5\0\0\0\0\0\0\0"));
+		control.time_wanted = true;
+		control_data_frame(&control, 1);
+		CHECK_URGENT(false, START_US + 2 * ACK_US,
+			TIME_OF("\xfe\xff\xff\xff") ACK_OF("\5\0\0\0\0\0\0\0"));
+	}
+}
+
+static void acks_wait_for_each_other(void)
+{
+	setup_loaded(false);
+	check_deadline(false, false, UINT64_MAX);
+	for (uint64_t i = 1; i <= 100; i++) {
+		control_heard(&control, 0);
+		control_data_frame(&control, 1);
+		check_deadline(false, false, START_US + i * ACK_US);
+		check_deadline(true, false, START_US + i * ACK_US);
+		check_deadline(true, true, UINT64_MAX);
+		CHECK_URGENT(false, START_US + i * ACK_US - 1, "");
+		CHECK_URGENT(false, START_US + i * ACK_US, TIME_OF("\0\0\0\0") ACK_OF_0);
+		CHECK_URGENT(false, START_US + i * ACK_US, "");
+		check_deadline(false, false, UINT64_MAX);
+	}
+	control_data_frame(&control, 1); /* the 5 ms are over already */
+	CHECK_URGENT(false, START_US + 1000 * ACK_US, TIME_OF("\0\0\0\0") ACK_OF_0);
+	control_data_frame(&control, 1);
+	check_deadline(false, false, START_US + 1001 * ACK_US);
+	CHECK_URGENT(false, START_US + 1001 * ACK_US - 1, "");
+}
+
+/* An ACK that was let go resets the time whether it has a TIME or not. */
+static void acks_wait_while_loaded(void)
+{
+	setup_loaded(true);
+	control_data_frame(&control, 1);
+	CHECK_URGENT(false, START_US + 1, "");
+	control.time_wanted = false;
+	CHECK(control_deadline_us(&control, false, false) <= START_US + 1);
+	CHECK_URGENT(false, START_US + 1, ACK_OF_0);
+	control_data_frame(&control, 1);
+	CHECK_URGENT(false, START_US + 2, ACK_OF_0);
+	control_data_frame(&control, 1);
+	control.time_wanted = true;
+	check_deadline(false, false, START_US + 2 + ACK_US);
+	CHECK_URGENT(false, START_US + 1 + ACK_US, "");
+	read_bytes(3000, START_US + 1 + ACK_US); /* however much it is */
+	read_part();
+	CHECK_URGENT(false, START_US + 1 + ACK_US, "");
+}
+
+static void ping_does_not_wait(void)
+{
+	setup_loaded(false);
+	control_heard(&control, 0);
+	control_data_frame(&control, 1);
+	CHECK_URGENT(false, START_US + PING_US - 1, TIME_OF("\0\0\0\0") ACK_OF_0);
+	control_data_frame(&control, 1);
+	check_deadline(true, false, START_US + PING_US);
+	CHECK_URGENT(true, START_US + PING_US, PING);
+	CHECK_URGENT(false, START_US + PING_US - 1 + ACK_US, TIME_OF("\0\0\0\0") ACK_OF_0);
+}
+
+static void time_and_ack_are_not_owed(void)
+{
+	setup_loaded(true);
+	control_data_frame(&control, 1);
+	CHECK_NUMBER(send_urgent(false, START_US + ACK_US), TIMED_ACK_SIZE);
+	CHECK(control.acked >= control.owed);
+	CHECK(!control_is_dead(&control, UINT64_MAX));
+	control_data_frame(&control, 1);
+	CHECK_NUMBER(send_urgent(true, START_US + PING_US + ACK_US), PING_SIZE + TIMED_ACK_SIZE);
+	CHECK_NUMBER(control.owed, control.sent - TIMED_ACK_SIZE);
+}
+
+static void far_time(void)
+{
+	setup_talking(false);
+	control_sent(&control, 100, 0, START_US);
+	accept(CONTROL_TIME, "\1\2\3\4", 4);
+	CHECK(!control.has_far_time); /* not before its ACK */
+	CHECK_URGENT(false, START_US, "");
+	CHECK(takes_ack(control.sent - 50));
+	CHECK(control.has_far_time);
+	CHECK_NUMBER(control.far_us, 0x04030201);
+	accept(CONTROL_TIME, "\xff\xff\xff\xff", 4);
+	CHECK(takes_ack(control.sent - 40));
+	CHECK(control.has_far_time);
+	CHECK_NUMBER(control.far_us, UINT32_MAX);
+	CHECK(takes_ack(control.sent - 30));
+	CHECK(!control.has_far_time);
+	CHECK(takes_ack(control.sent));
+	CHECK(!control.has_far_time);
+	accept(CONTROL_TIME, "\5\0\0\0 and more", 13);
+	CHECK(takes_ack(control.sent)); /* says nothing new, but when */
+	CHECK(control.has_far_time);
+	CHECK_NUMBER(control.far_us, 5);
+	CHECK_URGENT(false, START_US, "");
+}
+
+static void far_time_of_another_stream(void)
+{
+	setup_talking(true);
+	accept(CONTROL_TIME, "\1\2\3\4", 4);
+	CHECK(takes_ack(control.sent));
+	accept(CONTROL_TIME, "\1\2\3\4", 4);
+	control.time_wanted = true;
+	control_init(&control, true, true, START_US);
+	CHECK(!control.has_far_time && !control.time_wanted);
+	accept_hello();
+	CHECK(takes_ack(0));
+	CHECK(!control.has_far_time);
 }
 
 /* --- CLOSE --------------------------------------------------------------------------------- */
@@ -613,7 +794,8 @@ static void control_before_hello(bool is_dec)
 	refuse(CONTROL_CLOSE, "\0", 2, "a control frame of type 3 (CLOSE) before HELLO");
 	refuse(CONTROL_PING, "", 0, "a control frame of type 4 (PING) before HELLO");
 	refuse(0, "", 0, "a control frame of type 0 (unknown) before HELLO");
-	refuse(5, "", 0, "a control frame of type 5 (unknown) before HELLO");
+	refuse(CONTROL_TIME, "\0\0\0", 4, "a control frame of type 5 (TIME) before HELLO");
+	refuse(6, "", 0, "a control frame of type 6 (unknown) before HELLO");
 	refuse(65535, "", 0, "a control frame of type 65535 (unknown) before HELLO");
 	CHECK(!control_is_on(&control));
 	accept_hello();
@@ -639,6 +821,10 @@ static void short_bodies(void)
 	refuse(CONTROL_ACK, "\0\0\0\0\0\0", 7, "ACK of length 7, expected 8 or more");
 	refuse(CONTROL_CLOSE, "", 0, "CLOSE of length 0, expected 2 or more");
 	refuse(CONTROL_CLOSE, "\1", 1, "CLOSE of length 1, expected 2 or more");
+	refuse(CONTROL_TIME, "", 0, "TIME of length 0, expected 4 or more");
+	refuse(CONTROL_TIME, "\1\1\1", 3, "TIME of length 3, expected 4 or more");
+	CHECK(takes_ack(0));
+	CHECK(!control.has_far_time);
 }
 
 static void long_bodies(void)
@@ -649,23 +835,19 @@ static void long_bodies(void)
 	accept(CONTROL_ACK, "\1\0\0\0\0\0\0\0!", 9);
 	accept(CONTROL_CLOSE, "\1\0!", 3);
 	accept(CONTROL_PING, "!", 1);
+	accept(CONTROL_TIME, "\1\0\0\0!", 5);
 }
 
 static void unknown_types(void)
 {
 	setup(true, true);
 	accept_hello();
-	for (uint32_t type = 5; type <= UINT16_MAX; type++)
+	for (uint32_t type = 6; type <= UINT16_MAX; type++)
 		accept((uint16_t)type, "what it may be", (uint16_t)(type % 15));
 	accept(0, "", 0);
 }
 
 /* --- PING and silence ---------------------------------------------------------------------- */
-
-static void check_deadline(bool has_flows, bool blocked, uint64_t wanted_us)
-{
-	CHECK_NUMBER(control_deadline_us(&control, has_flows, blocked), wanted_us);
-}
 
 static void nothing_owed_is_silence(void)
 {
@@ -718,7 +900,12 @@ static void all_at_once(void)
 	setup(false, true);
 	accept_hello();
 	CHECK_URGENT(true, START_US + PING_US, HELLO PING ACK_OF_0);
-	CHECK_NUMBER(HELLO_SIZE + CONTROL_ACK_SIZE + PING_SIZE, CONTROL_URGENT_MAX);
+	setup(false, true);
+	accept_hello();
+	control_heard(&control, 0x04030201);
+	control.time_wanted = true;
+	CHECK_URGENT(true, START_US + PING_US, HELLO PING TIME_OF("\1\2\3\4") ACK_OF_0);
+	CHECK_NUMBER(HELLO_SIZE + PING_SIZE + TIMED_ACK_SIZE, CONTROL_URGENT_MAX);
 }
 
 static void dead_after_silence(void)
@@ -916,6 +1103,7 @@ static void far_side_that_answers_pings(void)
 		CHECK_NUMBER(now_us, START_US + i * PING_US);
 		read_bytes(i * CONTROL_ACK_SIZE, now_us);
 		CHECK(takes_ack(control.sent));
+		CHECK_NUMBER(send_urgent(true, now_us), i % 64 == 0 ? CONTROL_ACK_SIZE : 0);
 	}
 }
 
@@ -977,7 +1165,7 @@ static void random_life(bool is_dec)
 		now_us = min_u64(deadline_us, event_us);
 		is_dead = control_is_dead(&control, now_us);
 		if (deadline_us <= event_us && !is_dead)
-			CHECK_NUMBER(send_urgent(has_flows, now_us), PING_SIZE);
+			CHECK(send_urgent(has_flows, now_us) >= PING_SIZE);
 		CHECK(!is_dead || now_us == deadline_us);
 		if (is_dead)
 			setup_talking(is_dec);
@@ -985,6 +1173,7 @@ static void random_life(bool is_dec)
 			now_us = START_US;
 		has_flows = random_below(3) > 0;
 		blocked = random_below(3) == 0;
+		control.time_wanted = !blocked && random_below(2) > 0;
 		random_event(now_us);
 		if (!blocked)
 			send_urgent(has_flows, now_us);
@@ -1164,6 +1353,33 @@ static void talk_of_closes(void)
 	CHECK(!owes(&enc) && !owes(&dec));
 }
 
+/* A frame every millisecond, for half a second, and its ACKs; then nothing more. */
+static void talk_with_times(void)
+{
+	uint64_t now_us = START_US, read_us = 0;
+
+	setup_sides();
+	enc.control.time_wanted = dec.control.time_wanted = true;
+	for (int i = 0; i < 1000; i++) {
+		write_turn(&enc, false, i < 500, now_us);
+		if (i < 500)
+			read_us = now_us + 1;
+		read_turn(&dec, &enc, SIZE_MAX, now_us + 1);
+		write_turn(&dec, false, 0, now_us + 1);
+		read_turn(&enc, &dec, SIZE_MAX, now_us + 2);
+		CHECK_NUMBER(enc.control.has_far_time, true);
+		now_us += US_PER_MS;
+	}
+	CHECK(!owes(&enc) && !owes(&dec));
+	CHECK_NUMBER(enc.control.far_us, (uint32_t)read_us);
+	CHECK(dec.written >= HELLO_SIZE + 100 * TIMED_ACK_SIZE);
+	CHECK(dec.written <= HELLO_SIZE + 102 * TIMED_ACK_SIZE);
+	CHECK(enc.written <= 500 * 100 + HELLO_SIZE + 4 * TIMED_ACK_SIZE);
+	CHECK(enc.written > 500 * 100 + HELLO_SIZE + TIMED_ACK_SIZE);
+	CHECK(control_deadline_us(&enc.control, false, false) == UINT64_MAX);
+	CHECK(control_deadline_us(&dec.control, false, false) == UINT64_MAX);
+}
+
 /* With flows, and nothing to carry: a PING and its answer every 15 s, from each side at most. */
 static void an_hour_of_flows(void)
 {
@@ -1211,13 +1427,24 @@ int main(void)
 
 	test("ACK says how many bytes were read, little-endian", ack_bytes);
 	test("there is one ACK a turn, of all that was read", one_ack_a_turn);
-	test("any frame but ACK, and a long part of one, is acknowledged", what_is_acknowledged);
-	test("a part that may be that of an ACK is not acknowledged", part_that_may_be_an_ack);
+	test("any frame but ACK and TIME, and a long part of one, is acknowledged",
+		what_is_acknowledged);
+	test("a part that may be that of TIME and ACK is not acknowledged",
+		part_that_may_be_an_ack);
 	test("a frame is acknowledged whatever part comes behind it", part_behind_a_frame);
 	test("an ACK is not acknowledged", acks_are_not_acknowledged);
+	test("1024 bytes are acknowledged, even if all were ACKs", many_acks);
 	test("an ACK of what was not sent, or of less than before, is refused",
 		ack_within_what_was_sent);
 	test("an ACK may be of terabytes", ack_of_a_long_stream);
+
+	test("TIME says when what ACK tells was read, little-endian", time_bytes);
+	test("while frames wait there is an ACK every 5 ms at most", acks_wait_for_each_other);
+	test("ACKs wait only while frames do", acks_wait_while_loaded);
+	test("PING does not wait for an ACK", ping_does_not_wait);
+	test("TIME and ACK are not owed", time_and_ack_are_not_owed);
+	test("a far time is that of the ACK behind it, which has none without", far_time);
+	test("a far time is forgotten with its stream", far_time_of_another_stream);
 
 	test("CLOSE says which tag, in the order of closing", close_bytes);
 	test("CLOSE is said once, however often it is due", close_once);
@@ -1237,7 +1464,7 @@ int main(void)
 	test("with flows PING comes after 15 s", ping_with_flows);
 	test("while something is owed PING comes after 15 s", ping_while_owed);
 	test("the 15 s begin when something was sent last", ping_after_what_was_sent_last);
-	test("HELLO, ACK and PING may be due at once", all_at_once);
+	test("HELLO, PING, TIME and ACK may be due at once", all_at_once);
 	test("who owes something and is silent for 45 s is dead", dead_after_silence);
 	test("the 45 s begin when something is owed", silence_begins_when_something_is_owed);
 	test("the 45 s begin anew with each byte heard", anything_heard_ends_silence);
@@ -1261,6 +1488,7 @@ int main(void)
 	test("two sides that exchange data owe each other nothing in the end", talk_with_data);
 	test("two sides fall silent when frames are cut into reads of any size", talk_in_pieces);
 	test("every CLOSE is answered", talk_of_closes);
+	test("two sides that tell each other times fall silent when all is said", talk_with_times);
 	test("an hour of idle flows costs a PING and an ACK every 15 s", an_hour_of_flows);
 	return tests_end();
 }

@@ -209,6 +209,8 @@ static void control_header_bytes(void)
 	CHECK(memcmp(header, "UOTC\3\0\2\0\xee", sizeof(header)) == 0);
 	frame_put_control_header(header, CONTROL_PING, 0);
 	CHECK(memcmp(header, "UOTC\4\0\0\0\xee", sizeof(header)) == 0);
+	frame_put_control_header(header, CONTROL_TIME, 4);
+	CHECK(memcmp(header, "UOTC\5\0\4\0\xee", sizeof(header)) == 0);
 }
 
 static void written_header_is_read(void)
@@ -278,6 +280,7 @@ static void control_frames(void)
 	add_frame(FRAME_CONTROL, CONTROL_ACK, "\1\2\3\4\5\6\7\10", 8);
 	add_frame(FRAME_CONTROL, CONTROL_CLOSE, "\7\0", 2);
 	add_frame(FRAME_CONTROL, CONTROL_PING, "", 0);
+	add_frame(FRAME_CONTROL, CONTROL_TIME, "\1\2\3\4", 4);
 	add_frame(FRAME_CONTROL, 0xfffe, "of a type nobody knows", 22);
 	add_data(7, "after");
 	for (size_t step = 1; step <= stream.size; step++)
@@ -543,6 +546,19 @@ static void corruption_says_where_and_what(void)
 	for (size_t i = 0; i < ARRAY_SIZE(steps); i++)
 		CHECK_TEXT(corruption(steps[i], 2), "corrupt stream at byte 30: expected \"UOTT\", "
 						    "found 00 ff 55 4f 54 54 0d 7f");
+}
+
+static void message_in_the_stream(void)
+{
+	empty_stream();
+	add_data(1, "12345");
+	add_text("uott-dec: what it says");
+	CHECK_CONTAINS(corruption(WHOLE, 1), "a terminal in the way mixes messages with frames");
+	empty_stream();
+	add_data(1, "12345");
+	add_text("uott");
+	CHECK_TEXT(corruption(WHOLE, 1),
+		"corrupt stream at byte 13: expected \"UOTT\", found 75 6f 74 74");
 }
 
 static void corruption_with_few_bytes(void)
@@ -1013,6 +1029,7 @@ int main(void)
 
 	test("corruption is shown with its offset and bytes", corruption_says_where_and_what);
 	test("corruption is shown with the bytes that have come", corruption_with_few_bytes);
+	test("a message of the far side in the stream is told as such", message_in_the_stream);
 	test("the first wrong byte is enough", first_wrong_byte_is_enough);
 	test("the offset of corruption counts noise", offset_counts_noise);
 	test("between frames there is no noise, only corruption", noise_between_frames);

@@ -55,6 +55,7 @@ static void defaults(void)
 	CHECK_NUMBER(options.family, AF_UNSPEC);
 	CHECK(!options.unidirectional && !options.quiet && !options.verbose);
 	CHECK_NUMBER(options.linger_us, 500000);
+	CHECK_NUMBER(options.latency_us, 5000);
 	CHECK_NUMBER(options.idle_timeout_us, 300000000);
 	CHECK_NUMBER(options.retry_us, 0);
 	CHECK_NUMBER(options.stats_us, 0);
@@ -65,6 +66,7 @@ static void defaults(void)
 	CHECK_NUMBER(DEC("127.0.0.1:53"), OPTIONS_RUN);
 	CHECK_NUMBER(options.program, UOTT_DEC);
 	CHECK_NUMBER(options.linger_us, 500000);
+	CHECK_NUMBER(options.latency_us, 5000);
 	CHECK(!options.has_source);
 	check_address("127.0.0.1", "53");
 }
@@ -213,6 +215,29 @@ static void idle_timeout(void)
 	CHECK_NUMBER(options.idle_timeout_us, 1000000);
 	CHECK_NUMBER(DEC("--idle=0.000001", "host:53"), OPTIONS_RUN);
 	CHECK_NUMBER(options.idle_timeout_us, 1);
+}
+
+static void latency(void)
+{
+	static const struct {
+		const char *text;
+		uint64_t us;
+	} times[] = {{"0", 0}, {"0.0", 0}, {"1", 1000}, {"0.25", 250}, {".5", 500}, {"2.", 2000},
+		{"0.001", 1}, {"007", 7000}, {"60000", 60000000}, {"60000.0", 60000000},
+		{"59999.5", 59999500}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(times); i++) {
+		CHECK_NUMBER(ENC("-l", times[i].text, "53"), OPTIONS_RUN);
+		CHECK_NUMBER(options.latency_us, times[i].us);
+		CHECK_NUMBER(options.linger_us, 500000);
+		CHECK_NUMBER(DEC("--latency", times[i].text, "host:53"), OPTIONS_RUN);
+		CHECK_NUMBER(options.latency_us, times[i].us);
+	}
+	CHECK_NUMBER(ENC("53", "-ul20"), OPTIONS_RUN);
+	CHECK(options.unidirectional);
+	CHECK_NUMBER(options.latency_us, 20000);
+	CHECK_NUMBER(DEC("-l1", "host:53", "--latency=2.5", "--", "ssh", "-l", "me"), OPTIONS_RUN);
+	CHECK_NUMBER(options.latency_us, 2500);
 }
 
 static void max_flows(void)
@@ -435,6 +460,8 @@ static void missing_values(void)
 	check_wrong(DEC("host:53", "--bind"), "option '-b' or '--bind' wants a value");
 	check_wrong(ENC("53", "-s"), "option '-s' or '--stats' wants a value");
 	check_wrong(ENC("53", "--stats"), "option '-s' or '--stats' wants a value");
+	check_wrong(ENC("53", "-l"), "option '-l' or '--latency' wants a value");
+	check_wrong(DEC("host:53", "--latency"), "option '-l' or '--latency' wants a value");
 	check_wrong(ENC("53", "-i"), "option '-i' or '--idle' wants a value");
 	check_wrong(ENC("53", "-n"), "option '-n' or '--max-flows' wants a value");
 	check_wrong(DEC("host:53", "-vut"), "option '-t' or '--linger' wants a value");
@@ -457,6 +484,26 @@ static void bad_seconds(void)
 		check_wrong(ENC("-t", no_times[i], "53"), wanted);
 		check_wrong(DEC("host:53", "--linger", no_times[i]), wanted);
 	}
+}
+
+static void check_no_latency(const char *value)
+{
+	char wanted[128];
+
+	snprintf(wanted, sizeof(wanted), "bad latency '%s': expected milliseconds, at most 60000",
+		value);
+	check_wrong(ENC("-l", value, "53"), wanted);
+	check_wrong(DEC("host:53", "--latency", value), wanted);
+}
+
+static void bad_latencies(void)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(no_times); i++)
+		check_no_latency(no_times[i]);
+	check_no_latency("60000.001");
+	check_no_latency("60001");
+	check_no_latency("5ms");
+	check_no_latency("18446744073709551616");
 }
 
 /* Whether the option refuses the value, in the next word or, if it can be left out, the same. */
@@ -527,9 +574,9 @@ static void help(void)
 static void help_names_every_option(void)
 {
 	static const char *const both[] = {"-4", "-6", "-u, --unidirectional", "-i, --idle=SECONDS",
-		"-n, --max-flows=N", "-r, --retry[=SECONDS]", "-s, --stats=SECONDS",
-		"-t, --linger=", "-v, --verbose", "-q, --quiet", "-h, --help", "-V, --version",
-		"-- COMMAND"};
+		"-n, --max-flows=N", "-l, --latency=MS", "-r, --retry[=SECONDS]",
+		"-s, --stats=SECONDS", "-t, --linger=", "-v, --verbose", "-q, --quiet",
+		"-h, --help", "-V, --version", "-- COMMAND"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(both); i++) {
 		CHECK_CONTAINS(options_help(UOTT_ENC), both[i]);
@@ -569,7 +616,9 @@ static void parses_do_not_meet(void)
 		CHECK(options.unidirectional && !options.quiet && !options.command);
 		CHECK_NUMBER(options.linger_us, 500000);
 		CHECK_NUMBER(ENC("-r5", "-s1", "53", "--", "a"), OPTIONS_RUN);
+		CHECK_NUMBER(ENC("-l9", "53"), OPTIONS_RUN);
 		CHECK_NUMBER(ENC("53", "--", "a"), OPTIONS_RUN);
+		CHECK_NUMBER(options.latency_us, 5000);
 		CHECK(options.retry_us == 0 && options.stats_us == 0);
 	}
 }
@@ -586,6 +635,7 @@ int main(void)
 	test("short options may share a word", clusters);
 	test("linger takes seconds and their parts", linger);
 	test("the idle timeout takes seconds and their parts", idle_timeout);
+	test("the latency takes milliseconds and their parts, up to a minute", latency);
 	test("the number of flows may be limited", max_flows);
 	test("the counters may be shown every few seconds", stats);
 	test("-r alone retries after up to 30 seconds", retry);
@@ -615,6 +665,7 @@ int main(void)
 	test("a flag takes no value", flag_with_a_value);
 	test("a missing value is told with its option", missing_values);
 	test("what is no time is refused and shown", bad_seconds);
+	test("what is no latency, or too much, is refused and shown", bad_latencies);
 	test("where time must pass, none is refused", bad_spans);
 	test("what is no number of flows is refused and shown", bad_numbers_of_flows);
 	test("-b is refused by enc", bind_is_for_dec);

@@ -392,6 +392,88 @@ static void budget(void)
 	teardown();
 }
 
+/* One that has had its first quantum waits behind the others. */
+static void push_bulk(uint16_t flow)
+{
+	push_many(10, flow, QUANTUM);
+	pop_that(flow, 1, QUANTUM);
+}
+
+static void sparse_extra(void)
+{
+	setup(BIG);
+	CHECK_NUMBER(queue.sparse_extra, 0);
+	push_bulk(1);
+	queue.sparse_extra = 300;
+	CHECK_NUMBER(peek(0), 0);
+	for (uint16_t flow = 2; flow <= 5; flow++)
+		push(flow, 100);
+	CHECK_NUMBER(peek(0), 300);
+	CHECK_NUMBER(peek(0), 300); /* these are chosen */
+	queue.sparse_extra = 0;
+	CHECK_NUMBER(consume(300), 3);
+	CHECK_NUMBER(seen.flow, 4);
+	CHECK_NUMBER(peek(0), 0);
+	pop_that(5, 1, 100);
+	teardown();
+}
+
+/* What is chosen of sparse flows takes the room of others. */
+static void sparse_extra_and_budget(void)
+{
+	setup(BIG);
+	push_bulk(1);
+	queue.sparse_extra = 100;
+	CHECK_NUMBER(peek(QUANTUM - 1), QUANTUM); /* one is chosen in any case */
+	consume(QUANTUM);
+	CHECK_NUMBER(peek(2 * QUANTUM), 2 * QUANTUM);
+	consume(2 * QUANTUM);
+	for (uint16_t flow = 2; flow <= 5; flow++)
+		push(flow, 100);
+	CHECK_NUMBER(peek(250), 300);
+	consume(300);
+	CHECK_NUMBER(peek(QUANTUM), 100);
+	CHECK_NUMBER(peek(QUANTUM + 99), 100);
+	CHECK_NUMBER(peek(QUANTUM + 100), QUANTUM + 100);
+	drain();
+	teardown();
+}
+
+/* A flow is new for a quantum; of that it may have a frame more, or a long one. */
+static void sparse_extra_of_new_flows(void)
+{
+	setup(BIG);
+	queue.sparse_extra = 10 * QUANTUM;
+	push_many(100, 1, 1000);
+	CHECK_NUMBER(peek(0), 2000);
+	consume(2000);
+	CHECK_NUMBER(peek(0), 0);
+	queue.sparse_extra = 1;
+	push(2, FRAME_SIZE_MAX);
+	CHECK_NUMBER(peek(0), FRAME_SIZE_MAX);
+	consume(FRAME_SIZE_MAX);
+	CHECK_NUMBER(seen.flow, 2);
+	drain();
+	teardown();
+}
+
+static void sparse_extra_without_end(void)
+{
+	static const size_t most[] = {1, SIZE_MAX - 1, SIZE_MAX};
+
+	for (size_t i = 0; i < ARRAY_SIZE(most); i++) {
+		setup(BIG);
+		for (uint16_t flow = 1; flow <= 100; flow++)
+			push(flow, 1000);
+		queue.sparse_extra = most[i];
+		CHECK_NUMBER(peek(SIZE_MAX), QUEUE_LEAVING_MAX / 1000 * 1000);
+		consume(QUEUE_LEAVING_MAX / 1000 * 1000);
+		CHECK_NUMBER(peek(1999), i == 0 ? 2000 : QUEUE_LEAVING_MAX / 1000 * 1000);
+		drain();
+		teardown();
+	}
+}
+
 static void few_are_chosen(void)
 {
 	setup(BIG);
@@ -1487,8 +1569,10 @@ static void random_input(void)
 static void random_output(void)
 {
 	size_t most = random_below(10) == 0 ? SIZE_MAX : random_below(40000);
-	size_t size = peek(most);
+	size_t size;
 
+	queue.sparse_extra = random_below(3) == 0 ? random_below(4000) : 0;
+	size = peek(random_below(4) > 0 ? most : 0);
 	consume(random_below(3) == 0 ? size : min_size(size, random_below(4000)));
 }
 
@@ -1544,6 +1628,11 @@ int main(void)
 	test("a frame is complete when its last byte has left", byte_by_byte);
 	test("to consume nothing changes nothing", consume_of_nothing);
 	test("no more frames are chosen than the budget allows, but one of any size", budget);
+	test("sparse flows may leave beyond the budget, others not", sparse_extra);
+	test("what sparse flows take counts as taken of the budget", sparse_extra_and_budget);
+	test("a new flow is sparse for a quantum, or one long frame", sparse_extra_of_new_flows);
+	test("what sparse flows may take is bounded by what may be chosen",
+		sparse_extra_without_end);
 	test("few bytes are chosen to leave next, but one frame of any size", few_are_chosen);
 	test("more frames than a write has pieces leave in several", more_frames_than_pieces);
 	test("blocks that are full and side by side are one piece", adjacent_blocks);

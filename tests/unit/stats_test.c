@@ -150,9 +150,43 @@ static void all_drops_are_added(void)
 	after.value[DROP_QUEUE_FULL] += 100;
 	after.value[DROP_PIPE_CLOSED] += 200;
 	snprintf(wanted, sizeof(wanted),
-		"flows 1000000, in 0 /s 0 B/s, out 0 /s 0 B/s, queued 1000000, dropped %d",
+		"flows 1000000, in 0 /s 0 B/s, out 0 /s 0 B/s, queued 1000000, dropped %d"
+		", pipe 1.00 MB/s 1000.0 ms",
 		COUNTERS - DROP_FIRST + 300);
 	check_line(US_PER_SECOND, wanted);
+}
+
+/* Whether a pipe like that is shown so, whatever it was before. */
+static void check_pipe(uint64_t rate, uint64_t rtt_us, const char *wanted)
+{
+	char line[STATS_TEXT_SIZE];
+
+	setup();
+	before.value[RATE] = 5000;
+	before.value[RTT_US] = 6000;
+	after.value[RATE] = rate;
+	after.value[RTT_US] = rtt_us;
+	snprintf(line, sizeof(line),
+		"flows 0, in 0 /s 0 B/s, out 0 /s 0 B/s, queued 0, dropped 0%s", wanted);
+	check_line(US_PER_SECOND, line);
+	check_line(10 * US_PER_SECOND, line);
+}
+
+static void pipe_that_is_known(void)
+{
+	check_pipe(1170000, 23400, ", pipe 1.17 MB/s 23.4 ms");
+	check_pipe(5000, 6000, ", pipe 5.00 kB/s 6.0 ms");
+	check_pipe(0, 23400, ", pipe 0 B/s 23.4 ms");
+	check_pipe(999, 1, ", pipe 999 B/s 0.0 ms");
+	check_pipe(1000000000, 49, ", pipe 1.00 GB/s 0.0 ms");
+	check_pipe(1000000000, 51, ", pipe 1.00 GB/s 0.1 ms");
+	check_pipe(12345, 1234567, ", pipe 12.3 kB/s 1234.6 ms");
+}
+
+static void pipe_that_is_not_known(void)
+{
+	check_pipe(0, 0, "");
+	check_pipe(1170000, 0, "");
 }
 
 static void largest_values(void)
@@ -166,6 +200,7 @@ static void largest_values(void)
 	CHECK(strlen(text) < sizeof(text) - 1);
 	CHECK_CONTAINS(text, "flows 18446744073709551615, in ");
 	CHECK_CONTAINS(text, ", queued 18446744073709551615, dropped ");
+	CHECK_CONTAINS(text, ", pipe 18446744074 GB/s 18446744073709552.0 ms");
 }
 
 int main(void)
@@ -179,6 +214,8 @@ int main(void)
 	test("rates that are rounded up have three digits too", rounded_to_three_digits);
 	test("any rate is shown within half a percent", any_rate_has_three_digits);
 	test("drops of all causes are added, and nothing else", all_drops_are_added);
+	test("a pipe shows its rate and round trip once they are known", pipe_that_is_known);
+	test("a pipe whose round trip is not known is not shown", pipe_that_is_not_known);
 	test("the largest values can be shown", largest_values);
 	return tests_end();
 }
