@@ -1,6 +1,7 @@
 /*
- * recvmmsg(2) and sendmmsg(2), as far as the system has them (Linux does): many datagrams a call.
- * Elsewhere one a call; who calls goes on until nothing is left, so only speed is lost.
+ * recvmmsg(2), sendmmsg(2) and UDP_SEGMENT, as far as the system has them (Linux does): many
+ * datagrams a call. Elsewhere one a call; who calls goes on until nothing is left, so only speed is
+ * lost.
  */
 #ifndef MMSG_H
 #define MMSG_H
@@ -8,6 +9,12 @@
 #include <sys/socket.h>
 
 #if defined(__linux__) && !defined(UOTT_PORTABLE)
+
+#include <netinet/udp.h>
+
+#ifdef UDP_SEGMENT
+#define SEGMENTS_MAX 64 /* datagrams in one message; the kernel's limit */
+#endif
 
 typedef struct mmsghdr message_header;
 #define receive_messages(fd, messages, count, flags) recvmmsg(fd, messages, count, flags, NULL)
@@ -41,4 +48,9 @@ static inline int send_messages(int fd, message_header *messages, unsigned int c
 }
 
 #endif
+
+#ifndef SEGMENTS_MAX
+#define SEGMENTS_MAX 1
+#endif
+
 #endif

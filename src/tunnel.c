@@ -99,6 +99,7 @@ int tunnel_open(struct tunnel *tunnel, const struct options *options, const stru
 	tunnel->options = options;
 	tunnel->reads = reads;
 	tunnel->writes = writes;
+	tunnel->segment_max = UINT16_MAX;
 	tunnel->linger_until_us = tunnel->wake_us = tunnel->retry_us = UINT64_MAX;
 	tunnel->now_us = clock_now_us();
 	tunnel->stats_us = options->stats_us > 0 ? tunnel->now_us + options->stats_us : UINT64_MAX;

@@ -37,6 +37,7 @@ struct tunnel {
 	struct control control;
 	struct receiver receiver;
 	struct sender sender;
+	uint16_t segment_max; /* as udp_send() has it */
 
 	bool finishing; /* the far side is gone: only what has already arrived is still read */
 	uint64_t linger_until_us; /* UINT64_MAX: not lingering */

@@ -9,7 +9,8 @@
 #include "util.h"
 
 enum {
-	RECEIVE_BUFFER_SIZE = 4 * 1024 * 1024
+	RECEIVE_BUFFER_SIZE = 4 * 1024 * 1024,
+	SEGMENTS_BYTES_MAX = 65000, /* in one message: a little less than the largest datagram */
 };
 
 static_assert(BATCH_SLOT_SIZE >= FRAME_HEADER_SIZE + UDP_PAYLOAD_MAX, "the largest frame fits");
@@ -212,10 +213,10 @@ size_t udp_receive(
 
 static void add_control(struct msghdr *message, int level, int type, const void *data, size_t size)
 {
-	struct cmsghdr *c;
+	struct cmsghdr *c = (struct cmsghdr *)((uint8_t *)message->msg_control +
+					       message->msg_controllen);
 
-	message->msg_controllen = CMSG_SPACE(size);
-	c = CMSG_FIRSTHDR(message);
+	message->msg_controllen += CMSG_SPACE(size);
 	c->cmsg_level = level;
 	c->cmsg_type = type;
 	c->cmsg_len = CMSG_LEN(size);
@@ -247,53 +248,113 @@ static void count_failed_send(int error, struct counters *counters)
 	counters->value[error == EMSGSIZE ? DROP_TOO_BIG : DROP_SEND_FAILED]++;
 }
 
-/* What the system call wants to be told about datagrams to send. */
+/*
+ * What the system call wants to be told about datagrams to send. Each message is one datagram, or a
+ * run of them that the kernel takes apart.
+ */
 struct send_batch {
 	message_header messages[BATCH_MAX];
 	struct iovec vectors[BATCH_MAX];
 	alignas(max_align_t) uint8_t controls[BATCH_MAX][CONTROL_SIZE];
 };
 
-static void prepare(struct send_batch *batch, size_t i, const struct outgoing *datagram)
+/* How many of the datagrams, from the first on, may leave as one message. */
+static size_t run_length(const struct outgoing *first, size_t count, uint16_t segment_max)
 {
-	struct msghdr *message = &batch->messages[i].msg_hdr;
+	size_t run = 1, bytes = first->length;
 
-	batch->vectors[i] = (struct iovec){(void *)(uintptr_t)datagram->payload, datagram->length};
-	*message = (struct msghdr){.msg_iov = &batch->vectors[i], .msg_iovlen = 1};
-	if (datagram->peer) {
-		message->msg_name = (void *)(uintptr_t)datagram->peer;
-		message->msg_namelen = address_length(datagram->peer);
+	if (first->length == 0 || first->length > segment_max)
+		return 1;
+	while (run < min_size(count, SEGMENTS_MAX)) {
+		const struct outgoing *next = &first[run];
+
+		bytes += next->length;
+		if (next->peer != first->peer || next->local != first->local || next->length == 0 ||
+			next->length > first->length || bytes > SEGMENTS_BYTES_MAX)
+			return run;
+		run++;
+		if (next->length < first->length) /* the last may be shorter */
+			return run;
 	}
-	if (datagram->local && !IN6_IS_ADDR_UNSPECIFIED(&datagram->local->ip)) {
-		message->msg_control = batch->controls[i];
-		set_local(message, datagram->local);
-	}
+	return run;
 }
 
-void udp_send(int socket, const struct outgoing *datagrams, size_t count, struct counters *counters)
+static void prepare(struct send_batch *batch, size_t message_index, size_t vector_index,
+	const struct outgoing *datagrams, size_t run)
+{
+	struct msghdr *message = &batch->messages[message_index].msg_hdr;
+	const struct outgoing *first = &datagrams[0];
+
+	for (size_t i = 0; i < run; i++)
+		batch->vectors[vector_index + i] = (struct iovec){
+			(void *)(uintptr_t)datagrams[i].payload, datagrams[i].length};
+	*message = (struct msghdr){
+		.msg_iov = &batch->vectors[vector_index],
+		.msg_iovlen = run,
+		.msg_control = batch->controls[message_index],
+	};
+	if (first->peer) {
+		message->msg_name = (void *)(uintptr_t)first->peer;
+		message->msg_namelen = address_length(first->peer);
+	}
+	if (first->local && !IN6_IS_ADDR_UNSPECIFIED(&first->local->ip))
+		set_local(message, first->local);
+#if SEGMENTS_MAX > 1
+	if (run > 1)
+		add_control(
+			message, IPPROTO_UDP, UDP_SEGMENT, &first->length, sizeof(first->length));
+#endif
+	if (message->msg_controllen == 0)
+		message->msg_control = NULL;
+}
+
+/* What the kernel, the device or the path refuses to take apart will not be tried again. */
+static void learn_limit(int error, uint16_t length, uint16_t *segment_max)
+{
+	if (error == EINVAL || error == EMSGSIZE)
+		*segment_max = (uint16_t)(length - 1); /* it may not be cut into fragments, too */
+	else if (error == EIO)
+		*segment_max = 0;
+}
+
+void udp_send(int socket, const struct outgoing *datagrams, size_t count, uint16_t *segment_max,
+	struct counters *counters)
 {
 	struct send_batch batch;
-	size_t done = 0, sent_again = SIZE_MAX;
+	size_t message_count = 0, message = 0, done = 0, sent_again = SIZE_MAX;
 
 	assert(count <= BATCH_MAX);
-	for (size_t i = 0; i < count; i++)
-
-		prepare(&batch, i, &datagrams[i]);
-	while (done < count) {
-		int sent = send_messages(
-			socket, batch.messages + done, (unsigned int)(count - done), MSG_DONTWAIT);
+	for (size_t i = 0, run; i < count; i += run) {
+		run = run_length(&datagrams[i], count - i, *segment_max);
+		prepare(&batch, message_count++, i, &datagrams[i], run);
+	}
+	while (message < message_count) {
+		const struct msghdr *first = &batch.messages[message].msg_hdr;
+		int sent = send_messages(socket, batch.messages + message,
+			(unsigned int)(message_count - message), MSG_DONTWAIT);
 
 		if (sent > 0) {
+			size_t end = done;
+
 			for (int i = 0; i < sent; i++)
-				counters->value[UDP_OUT_BYTES] += datagrams[done++].length;
-			counters->value[UDP_OUT] += (uint64_t)sent;
+				end += batch.messages[message++].msg_hdr.msg_iovlen;
+			counters->value[UDP_OUT] += end - done;
+			for (; done < end; done++)
+				counters->value[UDP_OUT_BYTES] += datagrams[done].length;
 		} else if (errno != EAGAIN && sent_again != done) {
 			/* Whatever an earlier datagram met is told only once. */
 			counters->value[REFUSED] += tells_of_earlier_datagram(errno);
 			sent_again = done;
+		} else if (first->msg_iovlen > 1) {
+			learn_limit(errno, datagrams[done].length, segment_max);
+			udp_send(socket, datagrams + done, first->msg_iovlen, &(uint16_t){0},
+				counters);
+			done += first->msg_iovlen;
+			message++;
 		} else {
 			count_failed_send(errno, counters);
 			done++;
+			message++;
 		}
 	}
 }

@@ -77,9 +77,12 @@ size_t udp_receive(
 
 /*
  * Sends up to BATCH_MAX datagrams without blocking. One that cannot be sent is dropped and counted;
- * one whose send only told of an earlier refusal (ICMP) is sent again once.
+ * one whose send only told of an earlier refusal (ICMP) is sent again once. Neighbours of one
+ * length, whose `peer` and `local` are the same pointers, leave as one where that works: for
+ * lengths up to *segment_max, which starts as UINT16_MAX and becomes less when the system or the
+ * path refuses.
  */
-void udp_send(
-	int socket, const struct outgoing *datagrams, size_t count, struct counters *counters);
+void udp_send(int socket, const struct outgoing *datagrams, size_t count, uint16_t *segment_max,
+	struct counters *counters);
 
 #endif

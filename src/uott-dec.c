@@ -145,7 +145,8 @@ static void deliver_frames(struct dec *dec)
 		bool is_data = frame.kind == FRAME_DATA;
 
 		if (count > 0 && (count == BATCH_MAX || !is_data || flow->tag != frame.tag)) {
-			udp_send(flow->socket, datagrams, count, &tunnel->counters);
+			udp_send(flow->socket, datagrams, count, &tunnel->segment_max,
+				&tunnel->counters);
 			count = 0;
 		}
 		if (!is_data) {
@@ -161,7 +162,7 @@ static void deliver_frames(struct dec *dec)
 		};
 	}
 	if (count > 0)
-		udp_send(flow->socket, datagrams, count, &tunnel->counters);
+		udp_send(flow->socket, datagrams, count, &tunnel->segment_max, &tunnel->counters);
 }
 
 /* COMMAND was run again: tags mean other clients now, who get no replies to the former ones. */

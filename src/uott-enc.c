@@ -206,11 +206,12 @@ static void deliver_frames(struct enc *enc)
 			.length = frame.length,
 		};
 		if (count == BATCH_MAX) {
-			udp_send(enc->socket, replies, count, &tunnel->counters);
+			udp_send(enc->socket, replies, count, &tunnel->segment_max,
+				&tunnel->counters);
 			count = 0;
 		}
 	}
-	udp_send(enc->socket, replies, count, &tunnel->counters);
+	udp_send(enc->socket, replies, count, &tunnel->segment_max, &tunnel->counters);
 }
 
 static void read_frames(struct enc *enc)

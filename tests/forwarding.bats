@@ -47,6 +47,39 @@ through() {
   seq 0 1999 | cmp - numbers
 }
 
+@test "neighbours of all lengths keep their boundaries, their order and their bytes" {
+  for size in 3 3 3 2 3 4 4 0 4 0 0 5 5 1 600 600 600 599; do
+    frame 7 "$(printf "%${size}s" | tr ' ' "$((size % 10))")"
+  done >stream
+  start tap "$enc" -v -u 127.0.0.1:0
+  wait_until said tap.err "listening on"
+  "$dec" -u -v "127.0.0.1:$(listening_port tap.err)" <stream 2>dec.err
+  expect_said dec.err " udp_out=18 "
+  wait_until has_bytes tap.out "$(wc -c <stream)"
+  sed 's/UOTT..../UOTT/g' stream | cmp - <(sed 's/UOTT..../UOTT/g' tap.out)
+}
+
+@test "runs of datagrams larger than the path's MTU arrive in fragments, none missing" {
+  own_network bash -c '
+    set -e
+    ip link set lo up mtu 1500
+    "$0" collect 40 got >sink.out & sink=$!
+    until grep -q "port [0-9]" sink.out; do :; done
+    "$1" -v -u 0 >stream 2>enc.err & enc=$!
+    until grep -q listening enc.err; do :; done
+    for size in 3000 1472; do
+      "$0" blast 20 "$size" 127.0.0.1 "$(sed -n "s/.*listening on .*:\([0-9]*\)$/\1/p" enc.err)"
+    done
+    until [ "$(wc -c <stream)" -eq $((20 * (3008 + 1480))) ]; do :; done
+    kill $enc
+    wait $enc
+    "$2" -u -v "127.0.0.1:$(sed -n "s/^port //p" sink.out)" <stream 2>dec.err
+    wait $sink
+  ' "$peer" "$enc" "$dec" 3>&-
+  expect_said dec.err " udp_out=40 "
+  expect_equal "$(wc -c <got)" $((20 * (3000 + 1472)))
+}
+
 @test "1000 clients at once each get their own replies and nobody else's" {
   start_peer echo echo
   start_enc enc 0 -- "$dec" "127.0.0.1:$port"
