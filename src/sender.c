@@ -63,18 +63,22 @@ void sender_free(struct sender *sender)
 
 /* --- the window --------------------------------------------------------------------------- */
 
-/* Whether the far side is one of ours, so that it acknowledges. */
+/* Whether the far side acknowledges; it begins to when it says HELLO. */
 static bool is_acknowledged(const struct sender *sender)
 {
-	return sender->control->hello_sent || sender->control->hello_due;
+	return control_is_on(sender->control) && sender->control->acked > 0;
 }
 
-/* Until it is known who reads, little is written: it might be under way for long. */
+/*
+ * While the far side may turn out to acknowledge, little is written: it might be under way for
+ * long. To enc, data without HELLO before it tells that it never will.
+ */
 static bool is_held(const struct sender *sender, uint64_t now_us)
 {
 	const struct control *control = sender->control;
 
-	return !control->is_dec && !control->data_seen &&
+	return (control->is_dec ? control->hello_sent || control->hello_due
+				: !control->data_seen) &&
 	       (sender->held_since_us == 0 || now_us - sender->held_since_us < HELD_MAX_US);
 }
 

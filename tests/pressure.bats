@@ -128,3 +128,22 @@ gone_after_another_signal() {
 is_asleep() {
   grep -q '^State:.S' "/proc/$pid/status" && grep -q '^State:.S' "/proc/$(cat dec.pid)/status"
 }
+
+@test "a far side that begins with tag 65535 and never acknowledges gets all replies" {
+  # Such is a recording of a stream with a way back, and whoever knows data frames only.
+  start_peer echo echo
+  big=$(printf 'x%.0s' {1..1000})
+  mkfifo in
+  exec 9<>in
+  start dec "$dec" "127.0.0.1:$port" <in
+  for i in $(seq 65535 -1 65496); do frame "$i" "$big"; done >stream
+  cat stream >&9
+  wait_until has_bytes dec.out $((26 + 40 * 1008))
+  exec 9>&-
+}
+
+@test "enc and a far side that never says anything: what is held back at first comes too" {
+  start_enc enc 0 -- sh -c 'cat >stream; :'
+  "$peer" blast 30 1000 127.0.0.1 "$port"
+  wait_until has_bytes stream $((30 * 1008))
+}
