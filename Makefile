@@ -1,7 +1,8 @@
 # make            build/uott-enc and build/uott-dec
 # make demo       see them work
 # make test       all tests (SAN=1: under ASan and UBSan; PORTABLE=1: with POSIX calls only)
-# make bench      how late a small flow is beside a large one, and what flows cost (BENCH=quick)
+# make bench      rate, cost and delay beside a floor, how late a small flow is beside a large one,
+#                 and what flows cost (BENCH=quick)
 # make lint       what else can be checked without running anything
 # make static     the same programs without shared libraries, small where musl-gcc is installed
 # make install    into DESTDIR and PREFIX
@@ -53,6 +54,7 @@ UNITS   = address backoff control counters flow frame options queue siphash stat
 TOOLS   = far load peer slowpipe
 PROGRAMS = $(BUILD)/uott-enc $(BUILD)/uott-dec
 UNIT_TESTS = $(UNITS:%=$(BUILD)/tests/%_test)
+BENCH_TOOLS = floor
 TEST_TOOLS = $(TOOLS:%=$(BUILD)/tests/%) $(BUILD)/tests/clock.so
 
 ifndef V
@@ -80,6 +82,10 @@ $(TOOLS:%=$(BUILD)/tests/%): $(BUILD)/tests/%: tests/tools/%.c Makefile
 	mkdir -p $(@D)
 	$(COMPILE) $(LDFLAGS) -o $@ $<
 
+$(BENCH_TOOLS:%=$(BUILD)/tests/%): $(BUILD)/tests/%: tests/bench/%.c Makefile
+	mkdir -p $(@D)
+	$(COMPILE) $(LDFLAGS) -o $@ $<
+
 static:
 	$(MAKE) --no-print-directory STATIC=1
 
@@ -94,7 +100,8 @@ test:
 check: all $(UNIT_TESTS) $(TEST_TOOLS)
 	BUILD=$(abspath $(BUILD)) tests/run $(BATS_ARGS)
 
-bench: all $(TEST_TOOLS)
+bench: all $(TEST_TOOLS) $(BENCH_TOOLS:%=$(BUILD)/tests/%)
+	BUILD=$(abspath $(BUILD)) tests/bench/throughput
 	BUILD=$(abspath $(BUILD)) tests/bench/latency $(ROWS)
 	BUILD=$(abspath $(BUILD)) tests/bench/memory
 

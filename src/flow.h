@@ -29,7 +29,7 @@ struct flow {
 		struct client client; /* enc */
 		struct {              /* dec; the descriptor is owned by who added the flow */
 			int socket;
-			uint32_t kernel_drops; /* SO_RXQ_OVFL counter seen last */
+			uint32_t kernel_drops; /* as udp_receive() counts them */
 		};
 	};
 	struct flow *newer, *older; /* in the order of last use */

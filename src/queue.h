@@ -20,9 +20,9 @@
 #include "counters.h"
 
 enum {
-	QUEUE_LEAVING_MAX = 16 * 1024, /* bytes of data frames that are to leave next */
+	QUEUE_LEAVING_MAX = 64 * 1024, /* bytes of data frames that are to leave next */
 	QUEUE_CONTROL_MAX = 1024,      /* bytes of one queue_push_control() */
-	QUEUE_PIECES_MAX = 256,
+	QUEUE_PIECES_MAX = 384,
 };
 
 /* Frames in their order, by the indexes of their first blocks; 0 is none. */

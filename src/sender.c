@@ -288,12 +288,13 @@ static void write_queue(struct sender *sender, uint64_t now_us)
 	struct iovec pieces[QUEUE_PIECES_MAX];
 
 	while (!sender->blocked && !sender->gone) {
-		size_t ack_size = queue_control(sender, now_us), written;
+		size_t ack_size = queue_control(sender, now_us), budget, written;
 		int count;
 
 		fit_sparse_extra(sender);
-		count = queue_peek(
-			&sender->queue, room(sender, now_us), now_us, sender->counters, pieces);
+		/* All that fits, lest the reader be woken for less; no more, for that is stuck. */
+		budget = min_size(room(sender, now_us), transport_room(sender->transport));
+		count = queue_peek(&sender->queue, budget, now_us, sender->counters, pieces);
 		if (count == 0)
 			return;
 		if (sender->queue.leaving_bytes > 0)

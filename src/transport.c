@@ -6,6 +6,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -15,6 +16,7 @@
 
 enum {
 	SHORT_OUTPUT = 16 * 1024,
+	ROOM_GUESS = 16 * 1024,
 	PIPE_SIZE_MAX = 64 * 1024, /* more would only make fast pipes late */
 };
 
@@ -181,6 +183,19 @@ ssize_t transport_write(const struct transport *transport, const struct iovec *p
 		break;
 	}
 	return writev(transport->output, pieces, count);
+}
+
+size_t transport_room(const struct transport *transport)
+{
+#if defined(F_GETPIPE_SZ) && !defined(UOTT_PORTABLE)
+	int size = fcntl(transport->output, F_GETPIPE_SZ), used = 0;
+
+	if (size > 0 && ioctl(transport->output, FIONREAD, &used) == 0)
+		return used < size - PIPE_BUF ? (size_t)(size - used) : PIPE_BUF;
+#else
+	(void)transport;
+#endif
+	return ROOM_GUESS;
 }
 
 void transport_keep_short(struct transport *transport)

@@ -69,6 +69,12 @@ ssize_t transport_read(const struct transport *transport, void *buffer, size_t s
 ssize_t transport_write(const struct transport *transport, const struct iovec *pieces, int count);
 
 /*
+ * Returns how many bytes transport_write() may be expected to take; a guess where the output is no
+ * pipe. Never 0.
+ */
+size_t transport_room(const struct transport *transport);
+
+/*
  * Lets little wait between here and the far side, as far as that is ours to say: the pipe to
  * COMMAND, and what a TCP socket takes before the network does.
  */

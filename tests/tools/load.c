@@ -9,6 +9,9 @@
  *   load ack [OPTION]... [HOST]       the same, and answers each bulk datagram with a short one
  *   load source [OPTION]... [HOST]    the same, and sends to each flow it has heard of, as "send"
  *   load pingpong HOST PORT SIZE COUNT    asks and waits for the reply; "echo" answers
+ *   load drive [OPTION]... HOST PORT  sends one datagram of each flow, says "ready", and then, for
+ *                                     each line "RATE SECONDS" on standard input, sends that and
+ *                                     says "sent COUNT"; its sockets stay the same
  *
  *   -f FLOWS    bulk flows (1; 0: none), each from a socket of its own
  *   -s SIZE     of a bulk datagram (1200)
@@ -20,15 +23,20 @@
  *   -w SECONDS  warm-up: leave out what was sent (latency) or arrived (rate) before that
  *   -e SECONDS  end: leave out what was sent or arrived after that
  *   -T          a line for every second, too
+ *   -b HOST     an IPv4 address to send from
+ *   -g          a flow's neighbouring bulk datagrams are sent in one call (UDP_SEGMENT)
  *
  * Seconds count from the first datagram that the other end sent. Reports are lines of key=value.
  * A second SIGTERM ends it without silence.
  */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <netinet/udp.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdalign.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -42,6 +50,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifndef UDP_SEGMENT
+#define UDP_SEGMENT 103
+#endif
+
 enum {
 	DATAGRAM_MAX = 65507,
 	SLOT = 65536,
@@ -51,6 +63,7 @@ enum {
 	PING_SIZE = 64,
 	SOCKET_BUFFER = 16 * 1024 * 1024,
 	PATTERNS = 1024,
+	SEGMENTS_BYTES_MAX = 65000,
 };
 
 enum kind {
@@ -117,7 +130,8 @@ static struct {
 	uint16_t flows;
 	size_t size;
 	double rate, pings, seconds, drain, warm_up, end;
-	bool heed, table;
+	bool heed, table, segments;
+	struct sockaddr_in source;
 } options = {.flows = 1, .size = 1200, .seconds = 5, .drain = 0.5, .end = SECONDS_MAX};
 
 static enum mode mode;
@@ -292,6 +306,26 @@ static void give_out(struct flow *flow, struct mmsghdr *messages, unsigned count
 	}
 }
 
+/* The same, for slots of one size on a connected socket: as few calls as can be. */
+static void give_out_segments(int fd, struct iovec *vectors, unsigned count, size_t size)
+{
+	unsigned most = size < SEGMENTS_BYTES_MAX ? (unsigned)(SEGMENTS_BYTES_MAX / size) : 1;
+
+	for (unsigned done = 0, n; done < count; done += n) {
+		alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(uint16_t))] = {0};
+		struct msghdr message = {.msg_iov = vectors + done, .msg_control = control};
+		struct cmsghdr *header = (struct cmsghdr *)control;
+
+		n = count - done < most ? count - done : most;
+		message.msg_iovlen = n;
+		message.msg_controllen = n > 1 ? sizeof(control) : 0;
+		*header = (struct cmsghdr){CMSG_LEN(sizeof(uint16_t)), IPPROTO_UDP, UDP_SEGMENT};
+		memcpy(CMSG_DATA(header), &(uint16_t){(uint16_t)size}, sizeof(uint16_t));
+		if (sendmsg(fd, &message, 0) < 0 && errno != ECONNREFUSED && errno != ENOBUFS)
+			die("sendmsg: %s", strerror(errno));
+	}
+}
+
 /* The next count datagrams of a flow. */
 static void transmit(enum kind kind, uint16_t number, unsigned count)
 {
@@ -313,7 +347,10 @@ static void transmit(enum kind kind, uint16_t number, unsigned count)
 		sent_count[kind]++;
 		sent_in_window[kind] += in_window(stamp.sent - began);
 	}
-	give_out(flow, messages, count);
+	if (options.segments && count > 1)
+		give_out_segments(flow->fd, vectors, count, size);
+	else
+		give_out(flow, messages, count);
 }
 
 /* Spreads count datagrams over the flows, in turns; what is said at once goes to one flow at once.
@@ -569,6 +606,10 @@ static int open_socket(const char *host, const char *port, bool listening)
 		die("socket: %s", strerror(errno));
 	(void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &(int){SOCKET_BUFFER}, sizeof(int));
 	(void)setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &(int){SOCKET_BUFFER}, sizeof(int));
+	options.source.sin_family = AF_INET;
+	if (!listening && options.source.sin_addr.s_addr != 0 &&
+		bind(fd, (struct sockaddr *)&options.source, sizeof(options.source)) != 0)
+		die("bind: %s", strerror(errno));
 	error = listening ? bind(fd, where->ai_addr, where->ai_addrlen)
 			  : connect(fd, where->ai_addr, where->ai_addrlen);
 	if (error != 0)
@@ -754,19 +795,61 @@ static void serve(const char *host)
 	report();
 }
 
-static void send_load(const char *host, const char *port)
+static void raise_descriptors(void)
 {
 	struct rlimit limit;
 
 	getrlimit(RLIMIT_NOFILE, &limit);
 	limit.rlim_cur = limit.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static void send_load(const char *host, const char *port)
+{
+	raise_descriptors();
 	if (options.pings > 0)
 		open_flow(SPARSE, 0, host, port);
 	for (uint16_t i = 0; i < options.flows; i++)
 		open_flow(BULK, i, host, port);
 	run();
 	report();
+}
+
+/* Sends for that long. Returns how many. */
+static uint64_t send_at_rate(double rate, double seconds)
+{
+	uint64_t before = sent_count[BULK], count = 0;
+	int64_t elapsed;
+
+	began = now_ns();
+	while ((elapsed = now_ns() - began) < (int64_t)(seconds * 1e9)) {
+		unsigned n = rate > 0 ? due(rate, count, elapsed) : BATCH;
+
+		transmit_bulk(n);
+		count += n;
+		if (rate > 0)
+			wait_for(200 * 1000);
+	}
+	return sent_count[BULK] - before;
+}
+
+static void drive(const char *host, const char *port)
+{
+	double rate, seconds;
+
+	raise_descriptors();
+	for (uint16_t i = 0; i < options.flows; i++) {
+		open_flow(BULK, i, host, port);
+		transmit(BULK, i, 1);
+		if (i % BATCH == 0)
+			wait_for(2 * 1000 * 1000);
+	}
+	printf("ready\n");
+	fflush(stdout);
+	while (scanf("%lf %lf", &rate, &seconds) == 2) {
+		printf("sent %llu\n", (unsigned long long)send_at_rate(rate, seconds));
+		fflush(stdout);
+	}
 }
 
 static void pingpong(const char *host, const char *port, size_t size, size_t count)
@@ -820,7 +903,7 @@ static void read_options(int argc, char **argv)
 {
 	int option;
 
-	while ((option = getopt(argc, argv, "f:s:r:p:t:d:w:e:aT")) != -1) {
+	while ((option = getopt(argc, argv, "f:s:r:p:t:d:w:e:b:aTg")) != -1) {
 		if (option == 'f')
 			options.flows = (uint16_t)number(optarg, 0, FLOWS_MAX);
 		else if (option == 's')
@@ -841,6 +924,10 @@ static void read_options(int argc, char **argv)
 			options.heed = true;
 		else if (option == 'T')
 			options.table = true;
+		else if (option == 'b')
+			options.source.sin_addr.s_addr = inet_addr(optarg);
+		else if (option == 'g')
+			options.segments = true;
 		else
 			exit(2);
 	}
@@ -871,6 +958,13 @@ int main(int argc, char **argv)
 		pingpong(argv[2], argv[3],
 			(size_t)number(argv[4], sizeof(struct stamp), DATAGRAM_MAX),
 			(size_t)number(argv[5], 1, 1e9));
+		return EXIT_SUCCESS;
+	}
+	if (strcmp(word, "drive") == 0) {
+		read_options(argc - 1, argv + 1);
+		if (argc - 1 - optind != 2)
+			die("drive what? HOST PORT");
+		drive(argv[1 + optind], argv[2 + optind]);
 		return EXIT_SUCCESS;
 	}
 	while (mode <= SOURCE && strcmp(word, modes[mode]) != 0)

@@ -463,7 +463,7 @@ static void sparse_extra_without_end(void)
 
 	for (size_t i = 0; i < ARRAY_SIZE(most); i++) {
 		setup(BIG);
-		for (uint16_t flow = 1; flow <= 100; flow++)
+		for (uint16_t flow = 1; flow <= 200; flow++)
 			push(flow, 1000);
 		queue.sparse_extra = most[i];
 		CHECK_NUMBER(peek(SIZE_MAX), QUEUE_LEAVING_MAX / 1000 * 1000);
@@ -1568,7 +1568,7 @@ static void random_input(void)
 
 static void random_output(void)
 {
-	size_t most = random_below(10) == 0 ? SIZE_MAX : random_below(40000);
+	size_t most = random_below(100) == 0 ? SIZE_MAX : random_below(6000);
 	size_t size;
 
 	queue.sparse_extra = random_below(3) == 0 ? random_below(4000) : 0;

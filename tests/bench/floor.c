@@ -1,0 +1,195 @@
+/*
+ * The floor: about the least that a pair like uott can cost. One flow, nothing checked, nothing
+ * dropped, blocking writes; a way back, which goes to whoever sent last. Not a tunnel.
+ *
+ *   floor [-p] enc PORT        UDP on loopback -> frames on standard output, and back
+ *   floor [-p] dec HOST PORT   frames on standard input -> UDP, and back
+ *
+ *   -p  plain: without UDP_SEGMENT, sendmmsg only
+ */
+#include <err.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/udp.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#ifndef UDP_SEGMENT
+#define UDP_SEGMENT 103
+#endif
+
+enum {
+	BATCH = 64,
+	HEADER = 8, /* as large as uott's; only the length in it matters */
+	PAYLOAD_MAX = 65535,
+	SLOT = HEADER + PAYLOAD_MAX + 193, /* the odd rest spreads slots over cache sets */
+	SEGMENTS_BYTES_MAX = 65000,
+	BUFFER = 1024 * 1024,
+};
+
+static int udp;
+static bool plain, is_enc;
+static struct sockaddr_in client;
+static uint8_t slots[BATCH][SLOT];
+static uint8_t buffer[BUFFER];
+static size_t filled;
+
+static void write_all(struct iovec *pieces, int count)
+{
+	while (count > 0) {
+		ssize_t written = writev(STDOUT_FILENO, pieces, count);
+
+		if (written < 0)
+			err(1, "write");
+		for (; count > 0 && (size_t)written >= pieces->iov_len; pieces++, count--)
+			written -= (ssize_t)pieces->iov_len;
+		if (count > 0) {
+			pieces->iov_base = (uint8_t *)pieces->iov_base + written;
+			pieces->iov_len -= (size_t)written;
+		}
+	}
+}
+
+/* One batch of datagrams: one write. */
+static void datagrams_to_frames(void)
+{
+	static struct mmsghdr messages[BATCH];
+	static struct iovec room[BATCH];
+	struct iovec frames[BATCH];
+	int count;
+
+	for (int i = 0; i < BATCH; i++) {
+		room[i] = (struct iovec){slots[i] + HEADER, PAYLOAD_MAX};
+		messages[i].msg_hdr = (struct msghdr){.msg_iov = &room[i], .msg_iovlen = 1};
+	}
+	messages[0].msg_hdr.msg_name = is_enc ? &client : NULL;
+	messages[0].msg_hdr.msg_namelen = sizeof(client);
+	count = recvmmsg(udp, messages, BATCH, MSG_DONTWAIT, NULL);
+	for (int i = 0; i < count; i++) {
+		uint16_t length = (uint16_t)messages[i].msg_len;
+
+		memcpy(slots[i] + HEADER - sizeof(length), &length, sizeof(length));
+		frames[i] = (struct iovec){slots[i], HEADER + (size_t)length};
+	}
+	write_all(frames, count);
+}
+
+static void send_segments(struct iovec *payloads, size_t count)
+{
+	union {
+		char bytes[CMSG_SPACE(sizeof(uint16_t))];
+		struct cmsghdr header;
+	} control = {.header = {CMSG_LEN(sizeof(uint16_t)), IPPROTO_UDP, UDP_SEGMENT}};
+	struct msghdr message = {
+		.msg_iov = payloads,
+		.msg_iovlen = count,
+		.msg_control = count > 1 ? &control : NULL,
+		.msg_controllen = count > 1 ? sizeof(control) : 0,
+		.msg_name = is_enc ? &client : NULL,
+		.msg_namelen = is_enc ? sizeof(client) : 0,
+	};
+	uint16_t size = (uint16_t)payloads->iov_len;
+
+	memcpy(CMSG_DATA(&control.header), &size, sizeof(size));
+	(void)sendmsg(udp, &message, 0);
+}
+
+static void send_each(struct iovec *payloads, size_t count)
+{
+	struct mmsghdr messages[BATCH];
+	size_t done = 0;
+
+	for (size_t i = 0; i < count; i++)
+		messages[i].msg_hdr = (struct msghdr){
+			.msg_iov = &payloads[i],
+			.msg_iovlen = 1,
+			.msg_name = is_enc ? &client : NULL,
+			.msg_namelen = is_enc ? sizeof(client) : 0,
+		};
+	while (done < count) {
+		int sent = sendmmsg(udp, messages + done, (unsigned int)(count - done), 0);
+
+		done += sent > 0 ? (size_t)sent : 1;
+	}
+}
+
+/* Whether one more of that length may be sent together with those gathered. */
+static bool fits(const struct iovec *payloads, size_t count, size_t length)
+{
+	if (plain || count == 0 || count == BATCH)
+		return count < BATCH;
+	return length == payloads->iov_len && length > 0 &&
+	       (count + 1) * length <= SEGMENTS_BYTES_MAX;
+}
+
+/* One read: runs of datagrams, straight from there. */
+static void frames_to_datagrams(void)
+{
+	ssize_t got = read(STDIN_FILENO, buffer + filled, BUFFER - filled);
+	struct iovec payloads[BATCH];
+	size_t count = 0, at = 0;
+
+	if (got <= 0)
+		exit(0);
+	filled += (size_t)got;
+	while (filled - at >= HEADER) {
+		uint16_t length;
+
+		memcpy(&length, buffer + at + HEADER - sizeof(length), sizeof(length));
+		if (filled - at < HEADER + (size_t)length)
+			break;
+		if (!fits(payloads, count, length)) {
+			(plain ? send_each : send_segments)(payloads, count);
+			count = 0;
+		}
+		payloads[count++] = (struct iovec){buffer + at + HEADER, length};
+		at += HEADER + (size_t)length;
+	}
+	if (count > 0)
+		(plain ? send_each : send_segments)(payloads, count);
+	filled -= at;
+	memmove(buffer, buffer + at, filled);
+}
+
+static void open_udp(const char *host, const char *port)
+{
+	struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_DGRAM}, *where;
+	int size = 4 * 1024 * 1024;
+
+	if (getaddrinfo(host, port, &hints, &where) != 0)
+		errx(2, "%s %s: no such address", host, port);
+	udp = socket(AF_INET, SOCK_DGRAM, 0);
+	if (setsockopt(udp, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size)) != 0)
+		(void)setsockopt(udp, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
+	if ((is_enc ? bind(udp, where->ai_addr, where->ai_addrlen)
+		    : connect(udp, where->ai_addr, where->ai_addrlen)) != 0)
+		err(1, "%s", port);
+	freeaddrinfo(where);
+}
+
+int main(int argc, char **argv)
+{
+	plain = argc > 1 && strcmp(argv[1], "-p") == 0;
+	argv += 1 + plain;
+	argc -= 1 + plain;
+	is_enc = argc == 2 && strcmp(argv[0], "enc") == 0;
+	if (!is_enc && (argc != 3 || strcmp(argv[0], "dec") != 0))
+		errx(2, "floor [-p] enc PORT | floor [-p] dec HOST PORT");
+	open_udp(is_enc ? "127.0.0.1" : argv[1], argv[argc - 1]);
+	for (;;) {
+		struct pollfd ready[] = {
+			{.fd = udp, .events = POLLIN}, {.fd = STDIN_FILENO, .events = POLLIN}};
+
+		poll(ready, 2, -1);
+		if (ready[0].revents)
+			datagrams_to_frames();
+		if (ready[1].revents)
+			frames_to_datagrams();
+	}
+}
