@@ -33,6 +33,7 @@ enum {
 	CLOCK_ERROR_US = 10 * US_PER_MS,
 	DEVIATION_MAX_US = 50 * US_PER_MS,
 	TIME_MAX_US = 60 * US_PER_SECOND,
+	GULP_TARGETS = 2,
 	QUIET_SPANS = 3,
 };
 
@@ -110,7 +111,9 @@ static uint64_t path_bytes(const struct window *window)
 /* What is allowed on top. */
 static uint64_t queue_bytes(const struct window *window)
 {
-	return max_u64(bytes_in(window->target_us, window->rate), window->gulp);
+	uint64_t target = bytes_in(window->target_us, window->rate);
+
+	return max_u64(target, min_u64(window->gulp, GULP_TARGETS * target));
 }
 
 static int64_t queue_us(const struct window *window)
