@@ -50,7 +50,7 @@ LINK    = $(CC) $(NEEDED) $(CFLAGS) $(LDFLAGS)
 PURE    = address backoff control counters flow frame options queue siphash stats tags window
 COMMON  = $(PURE) child descriptors log loop-epoll loop-poll receiver sender signals transport \
 	tunnel udp
-UNITS   = address backoff control counters flow frame options queue siphash stats tags window
+UNITS   = $(PURE)
 TOOLS   = far load peer slowpipe
 PROGRAMS = $(BUILD)/uott-enc $(BUILD)/uott-dec
 UNIT_TESTS = $(UNITS:%=$(BUILD)/tests/%_test)

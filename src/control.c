@@ -31,7 +31,13 @@ void control_init(struct control *control, bool is_dec, bool has_way_back, uint6
 
 bool control_is_on(const struct control *control)
 {
-	return control->hello_received && (control->hello_sent || control->hello_due);
+	return control->hello_received && (control->hello_sent || control->hello_due) &&
+	       !control->input_ended;
+}
+
+void control_input_ended(struct control *control)
+{
+	control->input_ended = true;
 }
 
 void control_heard(struct control *control, uint64_t now_us)
@@ -117,7 +123,8 @@ bool control_accept(
 	if (frame->type != CONTROL_ACK)
 		control->ack_due = true;
 	else if (!accept_ack(control, frame)) {
-		snprintf(error, CONTROL_ERROR_SIZE, "ACK of bytes that were not sent");
+		snprintf(error, CONTROL_ERROR_SIZE,
+			"ACK of bytes that were not sent, or less than before");
 		return false;
 	}
 	if (frame->type == CONTROL_HELLO && !control->hello_received) {

@@ -26,6 +26,7 @@ struct control {
 	bool is_dec, has_way_back;
 	bool data_seen; /* the first data frame was read */
 	bool hello_due, hello_sent, hello_received;
+	bool input_ended; /* the far side says nothing any more */
 	bool ack_due;
 	bool time_wanted;       /* frames wait here, and ACKs with them */
 	uint64_t told, told_us; /* what the last ACK said, and when */
@@ -50,6 +51,9 @@ void control_init(struct control *control, bool is_dec, bool has_way_back, uint6
 
 /* Whether the far side understands control frames, and knows that we do. */
 bool control_is_on(const struct control *control);
+
+/* The other stream has ended: nothing will be acknowledged any more. */
+void control_input_ended(struct control *control);
 
 /* Something was read. */
 void control_heard(struct control *control, uint64_t now_us);

@@ -51,22 +51,28 @@ static size_t find(const struct loop *loop, int fd)
 {
 	size_t i = 0;
 
-	while (loop->polls[i].fd != fd)
+	while (i < loop->count && loop->polls[i].fd != fd)
 		i++;
 	return i;
 }
 
 void loop_want_room(struct loop *loop, int fd, bool wanted)
 {
-	loop->polls[find(loop, fd)].events = wanted ? POLLOUT : 0;
+	size_t index = find(loop, fd);
+
+	if (index < loop->count)
+		loop->polls[index].events = wanted ? POLLOUT : 0;
 }
 
 void loop_remove(struct loop *loop, int fd, enum source source)
 {
 	size_t index = find(loop, fd);
-	size_t last = --loop->count;
+	size_t last;
 
 	(void)source;
+	if (index == loop->count)
+		return;
+	last = --loop->count;
 	loop->polls[index] = loop->polls[last];
 	loop->events[index] = loop->events[last];
 }

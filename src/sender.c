@@ -77,7 +77,8 @@ static bool is_held(const struct sender *sender, uint64_t now_us)
 {
 	const struct control *control = sender->control;
 
-	return (control->is_dec ? control->hello_sent || control->hello_due
+	return !control->input_ended &&
+	       (control->is_dec ? control->hello_sent || control->hello_due
 				: !control->data_seen) &&
 	       (sender->held_since_us == 0 || now_us - sender->held_since_us < HELD_MAX_US);
 }

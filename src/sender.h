@@ -72,7 +72,7 @@ void sender_close_flow(struct sender *sender, uint16_t tag, uint64_t now_us);
 /* Writes what there is, control frames first, as far as the pipe has room, and queues the rest. */
 void sender_flush(struct sender *sender, uint64_t now_us);
 
-/* The pipe has room again, or is there again. */
+/* The pipe has room again. */
 void sender_resume(struct sender *sender);
 
 /* The end is near: from now on all that the pipe takes is written. */

@@ -26,6 +26,7 @@
 enum {
 	COUNTERS_TEXT_SIZE = 1536,
 	ONE_WAY_PROOF_US = 10 * US_PER_SECOND,
+	RETRY_PATIENCE_US = US_PER_SECOND / 2, /* nothing is read while COMMAND is to end */
 };
 
 void tunnel_read_options(
@@ -72,14 +73,18 @@ static int open_transport(struct tunnel *tunnel, const struct stdio *stdio)
 	return error ? tunnel->transport.child.status : 0;
 }
 
+static void note_start(struct tunnel *tunnel)
+{
+	tunnel->started_us = tunnel->now_us;
+	tunnel->started = tunnel->counters;
+}
+
 /* A new stream begins in each direction. */
 static bool begin_streams(struct tunnel *tunnel)
 {
 	struct transport *transport = &tunnel->transport;
 	bool is_dec = tunnel->options->program == UOTT_DEC;
 
-	tunnel->started_us = tunnel->now_us;
-	tunnel->started = tunnel->counters;
 	control_init(&tunnel->control, is_dec, tunnel->reads && tunnel->writes, tunnel->now_us);
 	receiver_restart(&tunnel->receiver);
 	sender_begin_stream(&tunnel->sender);
@@ -114,6 +119,7 @@ int tunnel_open(struct tunnel *tunnel, const struct options *options, const stru
 		log_line(LOG_ERROR, "cannot start: %s", strerror(errno));
 		return EXIT_FAILURE;
 	}
+	note_start(tunnel);
 	status = open_transport(tunnel, stdio);
 	if (status == 0)
 		begin_streams(tunnel);
@@ -151,6 +157,12 @@ void tunnel_fail(struct tunnel *tunnel)
 	tunnel->ended = true;
 }
 
+void tunnel_give_up(struct tunnel *tunnel)
+{
+	tunnel_fail(tunnel);
+	tunnel->asked_to_end = true;
+}
+
 /* --- frames ------------------------------------------------------------------------------- */
 
 size_t tunnel_receive(
@@ -177,6 +189,7 @@ bool tunnel_read(struct tunnel *tunnel)
 		return true;
 	if (result == RECEIVER_ERROR)
 		tunnel->status = EXIT_FAILURE;
+	control_input_ended(&tunnel->control);
 	loop_remove(&tunnel->loop, tunnel->transport.input, SOURCE_INPUT);
 	transport_close_input(&tunnel->transport);
 	return false;
@@ -333,10 +346,9 @@ static void handle_output(struct tunnel *tunnel, bool broken)
 /* --- COMMAND ends, and is run again ------------------------------------------------------- */
 
 /* Ends COMMAND. Returns whether that was the first to end. */
-static bool finish_child(struct tunnel *tunnel)
+static bool finish_child(struct tunnel *tunnel, uint64_t patience_us)
 {
-	enum child_end end = child_finish(
-		&tunnel->transport.child, tunnel->signals, tunnel->options->linger_us);
+	enum child_end end = child_finish(&tunnel->transport.child, tunnel->signals, patience_us);
 
 	tunnel->asked_to_end |= end == CHILD_HURRIED;
 	return end == CHILD_ENDED;
@@ -346,23 +358,26 @@ static bool finish_child(struct tunnel *tunnel)
 static bool has_carried_frames(const struct tunnel *tunnel)
 {
 	if (tunnel->reads)
-		return tunnel->counters.value[FRAMES_IN] > tunnel->started.value[FRAMES_IN];
+		return tunnel->counters.value[FRAMES_IN] > tunnel->started.value[FRAMES_IN] ||
+		       tunnel->control.acked > 0;
 	return tunnel->counters.value[FRAMES_OUT] > tunnel->started.value[FRAMES_OUT] &&
 	       tunnel->now_us - tunnel->started_us >= ONE_WAY_PROOF_US;
 }
 
-static void plan_retry(struct tunnel *tunnel)
+/* What is wrong with it will be so the next time. */
+static bool cannot_be_run(const struct child *child)
 {
-	const struct child *child = &tunnel->transport.child;
-	char what[32] = "was terminated";
+	return child->status == CHILD_CANNOT_RUN || child->status == CHILD_NOT_FOUND;
+}
+
+static void plan_retry(struct tunnel *tunnel, const char *what)
+{
 	uint32_t random = 0;
 	uint64_t wait_us;
 
 	(void)getentropy(&random, sizeof(random)); /* without it there is just no jitter */
 	wait_us = backoff_wait_us(&tunnel->backoff, random);
 	tunnel->retry_us = tunnel->now_us + wait_us;
-	if (!child->was_made_to)
-		snprintf(what, sizeof(what), "ended with status %d", child->status);
 	log_line(LOG_WARNING, "'%s' %s: running it again in %.1f s", tunnel->options->command[0],
 		what, (double)wait_us / US_PER_SECOND);
 }
@@ -373,7 +388,8 @@ static void plan_retry(struct tunnel *tunnel)
 static bool pause_for_retry(struct tunnel *tunnel)
 {
 	struct transport *transport = &tunnel->transport;
-	int status;
+	const struct child *child = &transport->child;
+	char what[32] = "was terminated";
 
 	if (tunnel->options->retry_us == 0 || tunnel->asked_to_end)
 		return false;
@@ -383,20 +399,21 @@ static bool pause_for_retry(struct tunnel *tunnel)
 		loop_remove(&tunnel->loop, transport->output, SOURCE_OUTPUT);
 	tunnel->event_count = tunnel->event_next = 0;
 	sender_pause(&tunnel->sender);
-	control_init(&tunnel->control, false, false, tunnel->now_us);
 	transport_close_output(transport);
-	finish_child(tunnel);
+	finish_child(tunnel, min_u64(tunnel->options->linger_us, RETRY_PATIENCE_US));
 	transport_close_input(transport);
 	tunnel->now_us = clock_now_us();
-	status = transport->child.status;
-	if (tunnel->asked_to_end || status == CHILD_CANNOT_RUN || status == CHILD_NOT_FOUND)
+	if (tunnel->asked_to_end || cannot_be_run(child))
 		return false;
 	if (has_carried_frames(tunnel))
 		backoff_reset(&tunnel->backoff);
+	control_init(&tunnel->control, false, false, tunnel->now_us);
 	tunnel->ended = tunnel->finishing = false;
 	tunnel->linger_until_us = UINT64_MAX;
 	tunnel->status = 0;
-	plan_retry(tunnel);
+	if (!child->was_made_to)
+		snprintf(what, sizeof(what), "ended with status %d", child->status);
+	plan_retry(tunnel, what);
 	return true;
 }
 
@@ -404,12 +421,17 @@ static bool pause_for_retry(struct tunnel *tunnel)
 static bool run_again(struct tunnel *tunnel)
 {
 	char **command = tunnel->options->command;
-	int error = transport_run(&tunnel->transport, command, tunnel->reads);
+	int error;
 
+	note_start(tunnel);
 	tunnel->retry_us = UINT64_MAX;
+	error = transport_run(&tunnel->transport, command, tunnel->reads);
 	if (error != 0) {
 		log_line(LOG_ERROR, "cannot run '%s': %s", command[0], strerror(error));
-		tunnel_end(tunnel);
+		if (cannot_be_run(&tunnel->transport.child))
+			tunnel_end(tunnel);
+		else
+			plan_retry(tunnel, "did not start");
 		return false;
 	}
 	tunnel->counters.value[RETRIES]++;
@@ -420,9 +442,11 @@ static bool run_again(struct tunnel *tunnel)
 
 enum tunnel_event tunnel_next_event(struct tunnel *tunnel, uint16_t *tag)
 {
-	while (!tunnel->ended || pause_for_retry(tunnel)) {
+	for (;;) {
 		const struct event *event = &tunnel->events[tunnel->event_next];
 
+		if (tunnel->ended)
+			return pause_for_retry(tunnel) ? TUNNEL_PAUSED : TUNNEL_END;
 		if (tunnel->now_us >= tunnel->retry_us) {
 			if (run_again(tunnel))
 				return TUNNEL_RESTARTED;
@@ -453,13 +477,15 @@ enum tunnel_event tunnel_next_event(struct tunnel *tunnel, uint16_t *tag)
 			break;
 		}
 	}
-	return TUNNEL_END;
 }
 
 /* --- closing ------------------------------------------------------------------------------ */
 
-/* Gives the pipe the linger time to take what is queued, or until a signal asks once more. */
-static void drain(struct tunnel *tunnel)
+/*
+ * Gives the pipe the linger time to take what is queued, or until a signal asks once more. Returns
+ * NULL, or what to say of a frame that was cut.
+ */
+static const char *drain(struct tunnel *tunnel)
 {
 	struct sender *sender = &tunnel->sender;
 	uint64_t now_us = clock_now_us();
@@ -487,18 +513,17 @@ static void drain(struct tunnel *tunnel)
 	tunnel->counters.value[DROP_PIPE_CLOSED] += sender->queue.frames;
 	tunnel->counters.value[QUEUED] = 0;
 	if (!queue_is_inside_frame(&sender->queue) || tunnel->asked_to_end)
-		return;
-	log_line(LOG_ERROR, sender->gone
-				    ? "the reader closed the pipe inside a frame"
-				    : "a frame was cut: the pipe did not take its rest in time");
-	tunnel->status = EXIT_FAILURE;
+		return NULL;
+	return sender->gone ? "the reader closed the pipe inside a frame"
+			    : "a frame was cut: the pipe did not take its rest in time";
 }
 
 /* COMMAND's status is ours, if it is the one to blame. */
 static void take_status(struct tunnel *tunnel)
 {
 	const char *name = tunnel->options->command[0];
-	bool unasked = finish_child(tunnel) && !tunnel->transport.child.was_made_to;
+	bool unasked = finish_child(tunnel, tunnel->options->linger_us) &&
+		       !tunnel->transport.child.was_made_to;
 	int status = tunnel->transport.child.status;
 
 	if (tunnel->asked_to_end)
@@ -514,11 +539,16 @@ static void take_status(struct tunnel *tunnel)
 
 int tunnel_close(struct tunnel *tunnel)
 {
-	drain(tunnel);
+	const char *cut = drain(tunnel);
+
 	report_drops(tunnel, UINT64_MAX); /* however short ago the last report was */
 	transport_close_output(&tunnel->transport);
 	if (tunnel->options->command)
 		take_status(tunnel);
+	if (cut && tunnel->status == 0) { /* else that was not what went wrong first */
+		log_line(LOG_ERROR, "%s", cut);
+		tunnel->status = EXIT_FAILURE;
+	}
 	transport_close_input(&tunnel->transport); /* COMMAND must not die of that */
 	if (log_shows(LOG_DETAIL))
 		report_counters(tunnel, LOG_DETAIL);

@@ -54,6 +54,7 @@ enum tunnel_event {
 	TUNNEL_DATAGRAMS, /* a socket given to tunnel_watch() has something to receive */
 	TUNNEL_FRAMES,    /* the transport has something to read: call tunnel_read() */
 	TUNNEL_WAKE,      /* the time given to tunnel_wake_at() has come */
+	TUNNEL_PAUSED,    /* COMMAND has ended, and will be run again */
 	TUNNEL_RESTARTED, /* COMMAND was run again: streams and tags begin anew */
 	TUNNEL_END,
 };
@@ -126,6 +127,9 @@ void tunnel_end(struct tunnel *tunnel);
 
 /* The same, and the program will exit with status 1. */
 void tunnel_fail(struct tunnel *tunnel);
+
+/* The same, and COMMAND will not be run again. */
+void tunnel_give_up(struct tunnel *tunnel);
 
 /* The next event will be the end once the linger time has passed. */
 void tunnel_linger(struct tunnel *tunnel);

@@ -165,7 +165,7 @@ static void deliver_frames(struct dec *dec)
 		udp_send(flow->socket, datagrams, count, &tunnel->segment_max, &tunnel->counters);
 }
 
-/* COMMAND was run again: tags mean other clients now, who get no replies to the former ones. */
+/* Tags will mean other clients when COMMAND runs again, who get no replies to the former ones. */
 static void forget_flows(struct dec *dec)
 {
 	struct tunnel *tunnel = &dec->tunnel;
@@ -279,8 +279,10 @@ int main(int argc, char **argv)
 		case TUNNEL_WAKE:
 			expire_flows(&dec);
 			break;
-		case TUNNEL_RESTARTED:
+		case TUNNEL_PAUSED:
 			forget_flows(&dec);
+			break;
+		case TUNNEL_RESTARTED:
 			break;
 		case TUNNEL_END:
 			return dec_close(&dec);

@@ -115,7 +115,8 @@ static void expire_flows(struct enc *enc)
 		if (had_tag)
 			give_tag_back(enc, tag);
 		tunnel->counters.value[EXPIRED]++;
-		log_line(LOG_DETAIL, "flow %u: expired", tag);
+		if (had_tag)
+			log_line(LOG_DETAIL, "flow %u: expired", tag);
 	}
 	tunnel->counters.value[FLOWS] = enc->flows.count;
 	plan_expiry(enc);
@@ -272,7 +273,7 @@ static int enc_open(struct enc *enc, const struct options *options, const struct
 			"nothing can come back on standard input: one way, as with -u");
 	if (!tunnel_watch(&enc->tunnel, enc->socket, 0)) {
 		log_line(LOG_ERROR, "cannot wait for datagrams: %s", strerror(errno));
-		tunnel_fail(&enc->tunnel);
+		tunnel_give_up(&enc->tunnel);
 	}
 	say_where(enc, options);
 	return 0;
@@ -310,6 +311,8 @@ int main(int argc, char **argv)
 			break;
 		case TUNNEL_FRAMES:
 			read_frames(&enc);
+			break;
+		case TUNNEL_PAUSED:
 			break;
 		case TUNNEL_RESTARTED:
 			renumber_flows(&enc);

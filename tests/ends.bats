@@ -275,3 +275,27 @@ END
   finish "$pid"
   expect_equal "$status" 5
 }
+
+@test "COMMAND's own status tells what went wrong, though a frame was cut" {
+  start_enc enc -l 0 0 -- sh -c 'until [ -e end ]; do :; done; exit 5'
+  for _ in 1 2 3 4 5; do head -c 30000 /dev/zero | "$peer" post 127.0.0.1 "$port"; done
+  kill -USR1 "$pid"
+  wait_until said enc.err "udp_in=5 "
+  : >end
+  finish "$pid"
+  expect_equal "$status" 5
+  expect_not_said enc.err "frame was cut"
+}
+
+@test "late replies leave at once though the far side can acknowledge nothing any more" {
+  start_peer echo echo
+  mkfifo in
+  exec 9<>in
+  start dec "$dec" -v -t 1000 "127.0.0.1:$port" <in
+  frame 65535 x >&9
+  wait_until has_bytes dec.out $((10 + 16 + 9))
+  printf 'UOTC\1\0\2\0\1\0UOTC\2\0\10\0\21\0\0\0\0\0\0\0' >&9 # HELLO, and ACK of 17 bytes
+  for i in $(seq 65534 -1 65515); do frame "$i" "$(printf 'x%.0s' {1..1000})"; done >&9
+  exec 9>&-
+  wait_until has_bytes dec.out $((20 * 1008))
+}

@@ -181,3 +181,12 @@ counted() { # KEY VALUE
   wait_until ran 3
   expect_equal "$(sort -u runs)" 300
 }
+
+@test "dec whose flows took all descriptors runs COMMAND again all the same" {
+  start_peer echo echo
+  : >runs
+  start dec bash -c 'ulimit -n 32; exec "$0" -v -r0.05 "$@"' "$dec" "127.0.0.1:$port" -- \
+    bash -c 'echo >>runs; for i in {10..69}; do printf "UOTT\\x$i\0\1\0x"; done'
+  wait_until ran 3
+  expect_not_said dec.err "Too many open files"
+}

@@ -88,7 +88,7 @@ static bool takes_ack(uint64_t consumed)
 		body[i] = (uint8_t)(consumed >> 8 * i);
 	if (accept_into(CONTROL_ACK, body, 8, error))
 		return true;
-	CHECK_TEXT(error, "ACK of bytes that were not sent");
+	CHECK_TEXT(error, "ACK of bytes that were not sent, or less than before");
 	return false;
 }
 
