@@ -33,7 +33,7 @@ enum {
 	CLOCK_ERROR_US = 10 * US_PER_MS,
 	DEVIATION_MAX_US = 50 * US_PER_MS,
 	TIME_MAX_US = 60 * US_PER_SECOND,
-	GULP_TARGETS = 2,
+	GULP_MAX_MIN = 6000, /* four frames: on a slow pipe even one is more than the target */
 	QUIET_SPANS = 3,
 };
 
@@ -113,7 +113,7 @@ static uint64_t queue_bytes(const struct window *window)
 {
 	uint64_t target = bytes_in(window->target_us, window->rate);
 
-	return max_u64(target, min_u64(window->gulp, GULP_TARGETS * target));
+	return max_u64(target, min_u64(window->gulp, max_u64(GULP_MAX_MIN, 2 * target)));
 }
 
 static int64_t queue_us(const struct window *window)
