@@ -17,7 +17,7 @@
 enum {
 	SHORT_OUTPUT = 16 * 1024,
 	ROOM_GUESS = 16 * 1024,
-	PIPE_SIZE_MAX = 64 * 1024, /* more would only make fast pipes late */
+	PIPE_SIZE_MAX = 256 * 1024, /* more helps no further, and leaves the cache */
 };
 
 #define NO_TERMINAL_HINT " (and ssh -T, adb shell -T, no -t for docker and kubectl)"
@@ -88,6 +88,17 @@ static bool reopen_nonblocking(int fd)
 #endif
 }
 
+static void measure_pipe(struct transport *transport)
+{
+	transport->pipe_size_max = PIPE_SIZE_MAX;
+#if defined(F_GETPIPE_SZ) && !defined(UOTT_PORTABLE)
+	int size = fcntl(transport->output, F_GETPIPE_SZ);
+
+	if (size > 0)
+		transport->pipe_size = (size_t)size;
+#endif
+}
+
 static enum output_way choose_output_way(int fd)
 {
 	struct stat status;
@@ -126,14 +137,20 @@ const char *transport_use_stdio(
 	if (is_same_file(STDOUT_FILENO, STDERR_FILENO))
 		log_mute();
 	transport->output_way = choose_output_way(STDOUT_FILENO);
+	measure_pipe(transport);
 	return NULL;
 }
 
 int transport_run(struct transport *transport, char *const command[], bool reads)
 {
+	int status;
+
 	*transport = (struct transport){.input = -1, .output = -1, .output_way = OUTPUT_PLAIN};
-	return child_start(
+	status = child_start(
 		&transport->child, command, &transport->output, reads ? &transport->input : NULL);
+	if (status == 0)
+		measure_pipe(transport);
+	return status;
 }
 
 ssize_t transport_read(const struct transport *transport, void *buffer, size_t size)
@@ -187,14 +204,11 @@ ssize_t transport_write(const struct transport *transport, const struct iovec *p
 
 size_t transport_room(const struct transport *transport)
 {
-#if defined(F_GETPIPE_SZ) && !defined(UOTT_PORTABLE)
-	int size = fcntl(transport->output, F_GETPIPE_SZ), used = 0;
+	size_t size = transport->pipe_size;
+	int used = 0;
 
 	if (size > 0 && ioctl(transport->output, FIONREAD, &used) == 0)
-		return used < size - PIPE_BUF ? (size_t)(size - used) : PIPE_BUF;
-#else
-	(void)transport;
-#endif
+		return (size_t)used < size - PIPE_BUF ? size - (size_t)used : PIPE_BUF;
 	return ROOM_GUESS;
 }
 
@@ -208,7 +222,7 @@ void transport_keep_short(struct transport *transport)
 		return;
 	}
 #ifdef F_SETPIPE_SZ
-	if (transport->child.pid != 0 && transport->output >= 0 &&
+	if (transport->child.pid != 0 && transport->pipe_size > SHORT_OUTPUT &&
 		fcntl(transport->output, F_SETPIPE_SZ, SHORT_OUTPUT) >= 0)
 		transport->pipe_size = SHORT_OUTPUT;
 #endif
@@ -217,14 +231,17 @@ void transport_keep_short(struct transport *transport)
 void transport_widen(struct transport *transport, size_t bytes)
 {
 #ifdef F_SETPIPE_SZ
+	size_t wanted = min_size(bytes, transport->pipe_size_max);
 	size_t size = transport->pipe_size;
 
-	if (size == 0 || size >= min_size(bytes, PIPE_SIZE_MAX))
+	if (size == 0 || size >= wanted)
 		return;
-	while (size < min_size(bytes, PIPE_SIZE_MAX))
+	while (size < wanted)
 		size *= 2;
-	/* Where that is not allowed, trying once was enough. */
-	transport->pipe_size = fcntl(transport->output, F_SETPIPE_SZ, (int)size) >= 0 ? size : 0;
+	if (fcntl(transport->output, F_SETPIPE_SZ, (int)size) >= 0)
+		transport->pipe_size = size;
+	else /* trying once was enough */
+		transport->pipe_size_max = transport->pipe_size;
 #else
 	(void)transport;
 	(void)bytes;

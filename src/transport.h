@@ -22,8 +22,8 @@ struct transport {
 	int input;  /* frames are read here; -1: none */
 	int output; /* frames are written here; -1: none */
 	enum output_way output_way;
-	size_t pipe_size; /* of the pipe to COMMAND, if transport_keep_short() made it small; else 0
-			   */
+	size_t pipe_size;     /* of the output, where that is a pipe of known size; else 0 */
+	size_t pipe_size_max; /* more is not wanted or not allowed */
 	struct child child;
 };
 
@@ -80,7 +80,7 @@ size_t transport_room(const struct transport *transport);
  */
 void transport_keep_short(struct transport *transport);
 
-/* The pipe to COMMAND is to hold at least that many bytes, up to the usual 64 KiB. */
+/* If the output is a pipe, it is to hold at least that many bytes, but no more than 256 KiB. */
 void transport_widen(struct transport *transport, size_t bytes);
 
 void transport_close_input(struct transport *transport);
