@@ -56,7 +56,14 @@ void flow_table_init(struct flow_table *table, bool counts_down, const uint8_t h
 void flow_table_free(struct flow_table *table);
 
 struct flow *flow_find_tag(const struct flow_table *table, uint16_t tag);
-struct flow *flow_find_client(const struct flow_table *table, const struct client *client);
+
+/*
+ * What flow_find_client() needs to know of a client. Asked for all of a batch before the first is
+ * looked for, the memory that will be looked at is on its way meanwhile.
+ */
+uint64_t flow_hash_client(const struct flow_table *table, const struct client *client);
+struct flow *flow_find_client(
+	const struct flow_table *table, const struct client *client, uint64_t hash);
 
 /*
  * enc: adds a flow for a client that has none, under a tag of its own. Returns NULL when no tag is

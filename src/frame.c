@@ -45,6 +45,11 @@ void frame_put_control_header(
 	put_header(header, magic_control, type, length);
 }
 
+size_t frame_size(const uint8_t header[static FRAME_HEADER_SIZE])
+{
+	return FRAME_HEADER_SIZE + (size_t)le16_load(header + 6);
+}
+
 void decoder_init(struct decoder *decoder)
 {
 	decoder->previous = decoder->start = decoder->end = 0;
@@ -146,7 +151,7 @@ enum decoder_result decoder_next(struct decoder *decoder, struct frame *frame)
 		return DECODER_CORRUPT;
 	if (available < FRAME_HEADER_SIZE)
 		return DECODER_MORE;
-	size = FRAME_HEADER_SIZE + (size_t)le16_load(p + 6);
+	size = frame_size(p);
 	if (available < size)
 		return DECODER_MORE;
 	decoder->previous = decoder->start;

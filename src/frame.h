@@ -58,6 +58,9 @@ void frame_put_header(uint8_t header[static FRAME_HEADER_SIZE], uint16_t tag, ui
 void frame_put_control_header(
 	uint8_t header[static FRAME_HEADER_SIZE], uint16_t type, uint16_t length);
 
+/* The size of a whole frame, of which the header is there. */
+size_t frame_size(const uint8_t header[static FRAME_HEADER_SIZE]);
+
 enum decoder_result {
 	DECODER_FRAME,   /* *frame is set */
 	DECODER_MORE,    /* what has come so far is right; more is needed */

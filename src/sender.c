@@ -7,6 +7,7 @@
 #include "sender.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "util.h"
 
@@ -97,13 +98,21 @@ static size_t room(const struct sender *sender, uint64_t now_us)
 	return SIZE_MAX;
 }
 
-/* The pipe is small until it is known what it needs. */
+/*
+ * The pipe is small until it is known what it needs: what the window allows, and where that is a
+ * lot, what is gone in a millisecond, so that who writes and who reads need not take turns.
+ */
 static void fit_pipe(struct sender *sender)
 {
+	size_t window_bytes, brief_bytes;
+
 	if (!sender->has_window)
 		return;
+	window_bytes = min_size(2 * window_limit(&sender->window), PIPE_SIZE_USUAL);
+	brief_bytes = window_rate(&sender->window) / (US_PER_SECOND / US_PER_MS);
 	if (is_acknowledged(sender))
-		transport_widen(sender->transport, 2 * window_limit(&sender->window));
+		transport_widen(
+			sender->transport, window_bytes > brief_bytes ? window_bytes : brief_bytes);
 	else if (sender->control->data_seen)
 		transport_widen(sender->transport, PIPE_SIZE_USUAL);
 }
@@ -205,7 +214,7 @@ static size_t write_pieces(struct sender *sender, const struct iovec *pieces, in
 	return (size_t)written;
 }
 
-/* What the pipe did not take, wholly or (`cut`) in part. */
+/* What the pipe did not take of a frame or of control frames, wholly or (`cut`) in part. */
 static void keep(struct sender *sender, enum piece kind, const uint8_t *bytes, size_t size,
 	bool cut, uint64_t now_us)
 {
@@ -221,11 +230,27 @@ static void keep(struct sender *sender, enum piece kind, const uint8_t *bytes, s
 		queue_push_last(&sender->queue, bytes, size);
 }
 
+/* The pipe took the first `written` bytes of the run. */
+static void keep_rest_of_run(
+	struct sender *sender, const struct frame_run *run, size_t written, uint64_t now_us)
+{
+	for (size_t at = 0, size; at < run->size; at += size) {
+		size_t gone = written > at ? written - at : 0;
+
+		size = frame_size(run->frames + at);
+		if (gone >= size)
+			sender->counters->value[FRAMES_OUT]++;
+		else
+			keep(sender, PIECE_FRAME, run->frames + at + gone, size - gone, gone > 0,
+				now_us);
+	}
+}
+
 /* Nothing waits: the batch leaves from where it is. */
 static void write_batch(struct sender *sender, uint64_t now_us)
 {
 	bool has_flows = sender->counters->value[FLOWS] > 0;
-	size_t frame_count = sender->frame_count, count = frame_count + 2, written, left;
+	size_t run_count = sender->run_count, count = run_count + 2, written, left;
 	uint8_t urgent[CONTROL_URGENT_MAX], closes[CONTROL_CLOSES_MAX];
 	struct iovec pieces[1 + BATCH_MAX + 1];
 	bool only_urgent;
@@ -233,37 +258,38 @@ static void write_batch(struct sender *sender, uint64_t now_us)
 
 	pieces[0].iov_base = urgent;
 	pieces[0].iov_len = control_urgent(sender->control, has_flows, now_us, urgent, &ack_size);
-	for (size_t i = 0; i < frame_count; i++)
-		pieces[1 + i] = sender->frames[i];
+	for (size_t i = 0; i < run_count; i++)
+		pieces[1 + i] = (struct iovec){sender->runs[i].frames, sender->runs[i].size};
 	pieces[count - 1].iov_base = closes;
 	pieces[count - 1].iov_len = control_closes(sender->control, closes);
-	if (frame_count == 0 && pieces[0].iov_len == 0 && pieces[1].iov_len == 0)
+	if (run_count == 0 && pieces[0].iov_len == 0 && pieces[1].iov_len == 0)
 		return;
 	left = written = write_pieces(sender, pieces, (int)count);
 	only_urgent = written == pieces[0].iov_len;
 	for (size_t i = 0; i < count; i++) {
-		enum piece kind = i == 0             ? PIECE_URGENT
-				  : i <= frame_count ? PIECE_FRAME
-						     : PIECE_CLOSES;
+		const struct frame_run *run = i > 0 && i <= run_count ? &sender->runs[i - 1] : NULL;
 		size_t size = pieces[i].iov_len;
 
 		if (left >= size) {
 			left -= size;
-			sender->counters->value[FRAMES_OUT] += kind == PIECE_FRAME;
-		} else {
-			keep(sender, kind, (uint8_t *)pieces[i].iov_base + left, size - left,
-				left > 0, now_us);
-			left = 0;
+			sender->counters->value[FRAMES_OUT] += run ? run->count : 0;
+			continue;
 		}
+		if (run)
+			keep_rest_of_run(sender, run, left, now_us);
+		else
+			keep(sender, i == 0 ? PIECE_URGENT : PIECE_CLOSES,
+				(uint8_t *)pieces[i].iov_base + left, size - left, left > 0,
+				now_us);
+		left = 0;
 	}
 	note_sent(sender, written, only_urgent ? ack_size : 0, now_us);
 }
 
 static void queue_batch(struct sender *sender, uint64_t now_us)
 {
-	for (size_t i = 0; i < sender->frame_count; i++)
-		keep(sender, PIECE_FRAME, sender->frames[i].iov_base, sender->frames[i].iov_len,
-			false, now_us);
+	for (size_t i = 0; i < sender->run_count; i++)
+		keep_rest_of_run(sender, &sender->runs[i], 0, now_us);
 }
 
 /* Returns how many bytes are an ACK, if nothing but it comes last; else 0. */
@@ -310,7 +336,7 @@ static void write_queue(struct sender *sender, uint64_t now_us)
 static bool may_leave_at_once(const struct sender *sender, uint64_t now_us)
 {
 	return !sender->blocked && !sender->gone && queue_is_empty(&sender->queue) &&
-	       (sender->frame_count == 0 || sender->frame_bytes <= room(sender, now_us));
+	       (sender->run_count == 0 || sender->run_bytes <= room(sender, now_us));
 }
 
 void sender_flush(struct sender *sender, uint64_t now_us)
@@ -325,7 +351,7 @@ void sender_flush(struct sender *sender, uint64_t now_us)
 		write_batch(sender, now_us);
 	else
 		queue_batch(sender, now_us);
-	sender->frame_count = sender->frame_bytes = 0;
+	sender->run_count = sender->run_bytes = 0;
 	sender->batch.used = 0;
 	if (!queue_is_empty(&sender->queue) || sender->control->close_count > 0)
 		write_queue(sender, now_us);
@@ -338,7 +364,7 @@ size_t sender_receive(struct sender *sender, int socket, uint32_t *kernel_drops,
 {
 	struct batch *batch = &sender->batch;
 
-	if (batch->used == BATCH_MAX)
+	if (batch_is_full(batch))
 		sender_flush(sender, now_us);
 	*first = &batch->datagrams[batch->used];
 	return udp_receive(socket, batch, kernel_drops, sender->counters);
@@ -346,19 +372,29 @@ size_t sender_receive(struct sender *sender, int socket, uint32_t *kernel_drops,
 
 void sender_send(struct sender *sender, uint16_t tag, struct datagram *datagram)
 {
-	uint8_t *frame = datagram->payload - FRAME_HEADER_SIZE;
+	uint8_t *frames = datagram->payload - FRAME_HEADER_SIZE;
+	size_t segment_size = datagram->segment_size, end = datagram->length;
 
-	frame_put_header(frame, tag, datagram->length);
-	sender->frames[sender->frame_count++] = (struct iovec){
-		.iov_base = frame,
-		.iov_len = FRAME_HEADER_SIZE + (size_t)datagram->length,
+	/* From the last: each moves up to make room for the headers. */
+	for (size_t i = datagram->count; i-- > 0; end = i * segment_size) {
+		uint8_t *frame = frames + i * (FRAME_HEADER_SIZE + segment_size);
+		size_t start = i * segment_size;
+
+		if (i > 0)
+			memmove(frame + FRAME_HEADER_SIZE, datagram->payload + start, end - start);
+		frame_put_header(frame, tag, (uint16_t)(end - start));
+	}
+	sender->runs[sender->run_count++] = (struct frame_run){
+		.frames = frames,
+		.size = datagram->length + datagram->count * (size_t)FRAME_HEADER_SIZE,
+		.count = datagram->count,
 	};
-	sender->frame_bytes += FRAME_HEADER_SIZE + (size_t)datagram->length;
+	sender->run_bytes += sender->runs[sender->run_count - 1].size;
 }
 
 void sender_close_flow(struct sender *sender, uint16_t tag, uint64_t now_us)
 {
-	if (sender->frame_count > 0)
+	if (sender->run_count > 0)
 		sender_flush(sender, now_us);
 	queue_drop_tag(&sender->queue, tag, sender->counters, DROP_STALE);
 	control_close(sender->control, tag);

@@ -18,15 +18,21 @@
 #include "udp.h"
 #include "window.h"
 
+/* Frames back to back, of datagrams that came in one message. */
+struct frame_run {
+	uint8_t *frames;
+	size_t size, count;
+};
+
 struct sender {
 	struct transport *transport;
 	struct loop *loop;
 	struct control *control;
 	struct counters *counters;
 
-	struct batch batch;             /* datagrams received in this turn, */
-	struct iovec frames[BATCH_MAX]; /* those of them that have become frames, */
-	size_t frame_count, frame_bytes;
+	struct batch batch;               /* datagrams received in this turn, */
+	struct frame_run runs[BATCH_MAX]; /* those of them that have become frames, */
+	size_t run_count, run_bytes;
 	struct queue queue; /* and frames of earlier turns that the pipe had no room for */
 
 	uint64_t latency_us; /* 0: no window */
@@ -63,7 +69,7 @@ void sender_pause(struct sender *sender);
 size_t sender_receive(struct sender *sender, int socket, uint32_t *kernel_drops,
 	struct datagram **first, uint64_t now_us);
 
-/* Sends a datagram just received as a frame of the flow `tag`. */
+/* Sends a datagram (or a run) just received as a frame (or frames) of the flow `tag`. */
 void sender_send(struct sender *sender, uint16_t tag, struct datagram *datagram);
 
 /* Says CLOSE for a flow, of which nothing more may be sent; what waits of it is dropped. */

@@ -73,6 +73,13 @@ static int open_transport(struct tunnel *tunnel, const struct stdio *stdio)
 	return error ? tunnel->transport.child.status : 0;
 }
 
+/* The next event will be the end, with status 1. */
+static void fail(struct tunnel *tunnel)
+{
+	tunnel->status = EXIT_FAILURE;
+	tunnel->ended = true;
+}
+
 static void note_start(struct tunnel *tunnel)
 {
 	tunnel->started_us = tunnel->now_us;
@@ -92,7 +99,7 @@ static bool begin_streams(struct tunnel *tunnel)
 		(!tunnel->writes || loop_add(&tunnel->loop, transport->output, SOURCE_OUTPUT, 0)))
 		return true;
 	log_line(LOG_ERROR, "cannot wait for the transport: %s", strerror(errno));
-	tunnel_fail(tunnel); /* COMMAND is running and has to be ended */
+	fail(tunnel); /* COMMAND is running and has to be ended */
 	return false;
 }
 
@@ -151,15 +158,9 @@ void tunnel_linger(struct tunnel *tunnel)
 	tunnel->linger_until_us = tunnel->now_us + tunnel->options->linger_us;
 }
 
-void tunnel_fail(struct tunnel *tunnel)
-{
-	tunnel->status = EXIT_FAILURE;
-	tunnel->ended = true;
-}
-
 void tunnel_give_up(struct tunnel *tunnel)
 {
-	tunnel_fail(tunnel);
+	fail(tunnel);
 	tunnel->asked_to_end = true;
 }
 
@@ -200,7 +201,7 @@ bool tunnel_next_frame(struct tunnel *tunnel, struct frame *frame)
 	enum receiver_result result = receiver_next(&tunnel->receiver, frame);
 
 	if (result == RECEIVER_ERROR)
-		tunnel_fail(tunnel);
+		fail(tunnel);
 	return result == RECEIVER_OK;
 }
 
@@ -229,7 +230,7 @@ static void flush(struct tunnel *tunnel)
 	finish(tunnel);
 	if (sender->error != 0) {
 		log_line(LOG_ERROR, "cannot write frames: %s", strerror(sender->error));
-		tunnel_fail(tunnel);
+		fail(tunnel);
 	}
 }
 
@@ -329,7 +330,7 @@ static void next_turn(struct tunnel *tunnel)
 	if (control_is_dead(&tunnel->control, tunnel->now_us) && !has_input_waiting(tunnel)) {
 		log_line(LOG_ERROR, "the transport is dead: nothing came for 45 s");
 		child_kill(&tunnel->transport.child);
-		tunnel_fail(tunnel);
+		fail(tunnel);
 	}
 }
 

@@ -101,7 +101,7 @@ void tunnel_wake_at(struct tunnel *tunnel, uint64_t time_us);
 size_t tunnel_receive(
 	struct tunnel *tunnel, int socket, uint32_t *kernel_drops, struct datagram **first);
 
-/* Sends a datagram just received as a frame of the flow `tag`. */
+/* Sends a datagram (or a run) just received as a frame (or frames) of the flow `tag`. */
 void tunnel_send(struct tunnel *tunnel, uint16_t tag, struct datagram *datagram);
 
 /* Says CLOSE for a flow, if the far side understands that. Nothing more may be sent of it. */
@@ -125,10 +125,7 @@ uint16_t tunnel_closed_tag(const struct frame *frame);
 /* The next event will be the end. */
 void tunnel_end(struct tunnel *tunnel);
 
-/* The same, and the program will exit with status 1. */
-void tunnel_fail(struct tunnel *tunnel);
-
-/* The same, and COMMAND will not be run again. */
+/* The same; the program will exit with status 1, and COMMAND will not be run again. */
 void tunnel_give_up(struct tunnel *tunnel);
 
 /* The next event will be the end once the linger time has passed. */

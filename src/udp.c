@@ -10,10 +10,12 @@
 
 enum {
 	RECEIVE_BUFFER_SIZE = 4 * 1024 * 1024,
+	BATCH_BYTES = 256 * 1024,   /* more than one message can bring */
 	SEGMENTS_BYTES_MAX = 65000, /* in one message: a little less than the largest datagram */
 };
 
-static_assert(BATCH_SLOT_SIZE >= FRAME_HEADER_SIZE + UDP_PAYLOAD_MAX, "the largest frame fits");
+static_assert(BATCH_SLOT_SIZE >= UDP_PAYLOAD_MAX + SEGMENTS_RECEIVED_MAX * FRAME_HEADER_SIZE,
+	"what one message brings fits as frames");
 
 static void set_option(int fd, int level, int option, int value)
 {
@@ -50,13 +52,18 @@ static int open_socket(int family)
 	int fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 #else
 	int fd = socket(family, SOCK_DGRAM, 0);
-
-	if (fd >= 0)
-		fcntl(fd, F_SETFD, FD_CLOEXEC);
+#endif
+	if (fd < 0)
+		return -1;
+#ifndef SOCK_CLOEXEC
+	fcntl(fd, F_SETFD, FD_CLOEXEC);
 #endif
 #ifdef SO_RXQ_OVFL
-	if (fd >= 0 && !ask_for_drops(fd, &(uint32_t){0}))
+	if (!ask_for_drops(fd, &(uint32_t){0}))
 		set_option(fd, SOL_SOCKET, SO_RXQ_OVFL, 1);
+#endif
+#if SEGMENTS_MAX > 1
+	set_option(fd, IPPROTO_UDP, UDP_GRO, 1);
 #endif
 	return fd;
 }
@@ -136,6 +143,7 @@ void udp_bound_address(int socket, struct address *address)
 void batch_init(struct batch *batch)
 {
 	batch->used = 0;
+	batch->limit = BATCH_MAX;
 	for (size_t i = 0; i < BATCH_MAX; i++) {
 		struct datagram *datagram = &batch->datagrams[i];
 
@@ -148,6 +156,20 @@ void batch_init(struct batch *batch)
 			.msg_control = batch->controls[i],
 		};
 	}
+}
+
+bool batch_is_full(const struct batch *batch)
+{
+	return batch->used >= batch->limit;
+}
+
+/*
+ * A batch of messages like the last ones is to hold about as much as the largest pipe: more would
+ * keep the reader of that waiting for nothing, and would go through colder memory.
+ */
+static void fit_limit(struct batch *batch, size_t received, size_t bytes)
+{
+	batch->limit = bytes == 0 ? BATCH_MAX : min_size(received * BATCH_BYTES / bytes, BATCH_MAX);
 }
 
 static void set_local_ip4(struct local_address *local, struct in_addr ip)
@@ -167,9 +189,20 @@ static void set_local_ip6(struct local_address *local, const struct in6_pktinfo 
 		local->interface = info->ipi6_ifindex;
 }
 
-static void read_control(
-	struct msghdr *message, struct local_address *local, uint32_t *kernel_drops)
+#if SEGMENTS_MAX > 1
+static void note_segments(struct datagram *datagram, int size)
 {
+	if (size <= 0 || size >= datagram->length)
+		return;
+	datagram->segment_size = (uint16_t)size;
+	datagram->count = (uint16_t)((datagram->length + size - 1) / size);
+	assert(datagram->count <= SEGMENTS_RECEIVED_MAX);
+}
+#endif
+
+static void read_control(struct msghdr *message, struct datagram *datagram, uint32_t *kernel_drops)
+{
+	struct local_address *local = &datagram->local;
 	struct cmsghdr *c;
 
 	memset(local, 0, sizeof(*local));
@@ -194,6 +227,14 @@ static void read_control(
 		if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_RXQ_OVFL)
 			memcpy(kernel_drops, CMSG_DATA(c), sizeof(*kernel_drops));
 #endif
+#if SEGMENTS_MAX > 1
+		if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO) {
+			int size;
+
+			memcpy(&size, CMSG_DATA(c), sizeof(size));
+			note_segments(datagram, size);
+		}
+#endif
 	}
 }
 
@@ -209,7 +250,7 @@ size_t udp_receive(
 	int socket, struct batch *batch, uint32_t *kernel_drops, struct counters *counters)
 {
 	message_header *messages = batch->messages + batch->used;
-	size_t room = BATCH_MAX - batch->used;
+	size_t room = batch->limit - batch->used, bytes = 0;
 	uint32_t drops_before = *kernel_drops;
 	int received;
 
@@ -225,11 +266,15 @@ size_t udp_receive(
 	for (int i = 0; i < received; i++) {
 		struct datagram *datagram = &batch->datagrams[batch->used++];
 
-		datagram->length = (uint16_t)messages[i].msg_len;
-		read_control(&messages[i].msg_hdr, &datagram->local, kernel_drops);
-		counters->value[UDP_IN_BYTES] += datagram->length;
+		datagram->length = datagram->segment_size = (uint16_t)messages[i].msg_len;
+		datagram->count = 1;
+		read_control(&messages[i].msg_hdr, datagram, kernel_drops);
+		counters->value[UDP_IN] += datagram->count;
+		bytes += datagram->length;
 	}
-	counters->value[UDP_IN] += (uint64_t)received;
+	counters->value[UDP_IN_BYTES] += bytes;
+	if (received > 0)
+		fit_limit(batch, (size_t)received, bytes);
 	if ((size_t)received == room) /* a socket that had no room for one holds more than that */
 		(void)ask_for_drops(socket, kernel_drops);
 	counters->value[DROP_KERNEL] += *kernel_drops - drops_before;

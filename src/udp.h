@@ -18,22 +18,29 @@
 enum {
 	BATCH_MAX = 64,
 	UDP_PAYLOAD_MAX = 65535,
-	/* Apart from the header of a frame, room that keeps slots from sharing cache sets. */
-	BATCH_SLOT_SIZE = UDP_PAYLOAD_MAX + FRAME_HEADER_SIZE + 1 + 192,
-	CONTROL_SIZE = 128, /* more than a packet info and a drop count need; aligned */
+	/* Apart from the headers of frames, room that keeps slots from sharing cache sets. */
+	BATCH_SLOT_SIZE = UDP_PAYLOAD_MAX + SEGMENTS_RECEIVED_MAX * FRAME_HEADER_SIZE + 1 + 192,
+	CONTROL_SIZE = 128, /* more than what a message tells besides its bytes; aligned */
 };
 
-/* A datagram received; `payload` has FRAME_HEADER_SIZE writable bytes in front of it. */
+/*
+ * A datagram received, or a run of them from one peer, which the system has put into one message:
+ * then each has segment_size bytes but for the last, which may have less. `payload` has
+ * FRAME_HEADER_SIZE writable bytes for each of them, one in front of it and the others behind.
+ */
 struct datagram {
 	struct address peer;
 	struct local_address local;
 	uint8_t *payload;
-	uint16_t length;
+	uint16_t length; /* of all together */
+	uint16_t segment_size;
+	uint16_t count;
 };
 
 /* Datagrams received and not yet passed on. No heap; about 4 MiB of which only used pages count. */
 struct batch {
 	size_t used;
+	size_t limit; /* so many at once: fewer where they are large */
 	struct datagram datagrams[BATCH_MAX];
 	message_header messages[BATCH_MAX];
 	struct iovec vectors[BATCH_MAX];
@@ -67,10 +74,13 @@ void udp_bound_address(int socket, struct address *address);
 
 void batch_init(struct batch *batch);
 
+/* Whether the batch must be emptied before more can be received. */
+bool batch_is_full(const struct batch *batch);
+
 /*
  * Receives what waits on the socket, without blocking, behind the batch's other datagrams and as
- * far as there is room. Returns how many. Counts datagrams, errors, and by the change against
- * *kernel_drops those that the kernel had no room for.
+ * far as there is room. Returns how many entries of the batch it took. Counts datagrams, errors,
+ * and by the change against *kernel_drops those that the kernel had no room for.
  */
 size_t udp_receive(
 	int socket, struct batch *batch, uint32_t *kernel_drops, struct counters *counters);

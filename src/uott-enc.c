@@ -140,21 +140,18 @@ static struct flow *add_flow(struct enc *enc, const struct client *client)
 	return flow;
 }
 
-/* Returns the flow that the datagram belongs to, which has a tag; or NULL if there can be none. */
-static struct flow *flow_of_client(struct enc *enc, const struct datagram *datagram)
+/* Returns the flow of the client, which has a tag; or NULL if there can be none. */
+static struct flow *flow_of_client(struct enc *enc, const struct client *client, uint64_t hash)
 {
 	struct tunnel *tunnel = &enc->tunnel;
-	struct client client = {.peer = datagram->peer, .local = datagram->local};
-	struct flow *flow = flow_find_client(&enc->flows, &client);
+	struct flow *flow = flow_find_client(&enc->flows, client, hash);
 
 	if (!flow)
-		flow = add_flow(enc, &client);
+		flow = add_flow(enc, client);
 	else if (!flow->has_tag && !flow_give_tag(&enc->flows, flow, tunnel->now_us))
 		flow = NULL;
 	if (flow)
 		flow_touch(&enc->flows, flow, tunnel->now_us);
-	else
-		tunnel->counters.value[DROP_NO_TAG]++;
 	return flow;
 }
 
@@ -162,12 +159,20 @@ static void forward_datagrams(struct enc *enc)
 {
 	struct datagram *datagrams;
 	size_t count = tunnel_receive(&enc->tunnel, enc->socket, &enc->kernel_drops, &datagrams);
+	struct client clients[BATCH_MAX];
+	uint64_t hashes[BATCH_MAX];
 
 	for (size_t i = 0; i < count; i++) {
-		struct flow *flow = flow_of_client(enc, &datagrams[i]);
+		clients[i] = (struct client){datagrams[i].peer, datagrams[i].local};
+		hashes[i] = flow_hash_client(&enc->flows, &clients[i]);
+	}
+	for (size_t i = 0; i < count; i++) {
+		struct flow *flow = flow_of_client(enc, &clients[i], hashes[i]);
 
 		if (flow)
 			tunnel_send(&enc->tunnel, flow->tag, &datagrams[i]);
+		else
+			enc->tunnel.counters.value[DROP_NO_TAG] += datagrams[i].count;
 	}
 }
 

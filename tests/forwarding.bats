@@ -159,6 +159,30 @@ through() {
   expect_said enc.err "%left]:"
 }
 
+@test "what a client sends in one call (UDP_SEGMENT) is carried as the datagrams that it is" {
+  start_peer echo echo
+  start_enc enc 0 -- "$dec" "127.0.0.1:$port"
+  expect_equal "$(printf aaaaabbbbbccccc | "$peer" run 5 127.0.0.1 "$port")" $'aaaaa\nbbbbb\nccccc'
+  expect_equal "$(printf aaaaabbbbbcc | "$peer" run 5 127.0.0.1 "$port")" $'aaaaa\nbbbbb\ncc'
+  seq -w 64 >numbers
+  expect_equal "$(tr -d '\n' <numbers | "$peer" run 2 127.0.0.1 "$port")" "$(cat numbers)"
+}
+
+@test "two applications that both send in one call what they can get whole datagrams in their order" {
+  local many=(-g -s 1201 -r 20000 -t 0.2 -d 0.3) side
+  start target "$load" source "${many[@]}"
+  local target=$pid
+  wait_until grep -q '^port ' target.out
+  start_enc enc 0 -- "$dec" "127.0.0.1:$(sed -n 's/^port //p' target.out)"
+  "$load" send "${many[@]}" 127.0.0.1 "$port" >client.out
+  kill "$target"
+  finish "$target"
+  for side in target client; do
+    grep -Eq '^got class=bulk received=[0-9]{3,} .* duplicated=0 reordered=0 ' $side.out || fail "$(cat $side.out)"
+    expect_said $side.out "all corrupt=0 misdelivered=0"
+  done
+}
+
 @test "a host name is looked up, in the family asked for" {
   start_peer echo echo
   start_enc enc -4 localhost:0 -- "$dec" -4 "localhost:$port"

@@ -4,6 +4,7 @@
 enc=$BUILD/uott-enc
 dec=$BUILD/uott-dec
 peer=$BUILD/tests/peer
+load=$BUILD/tests/load
 # shellcheck disable=SC2034 # used by the test files
 vectors=$BATS_TEST_DIRNAME/vectors
 

@@ -33,6 +33,7 @@ one_round() {
     echo $! >>pids
   done
   "$peer" blast $((RANDOM % 2000)) $((RANDOM % 1400 + 20)) 127.0.0.1 "$1" || :
+  "$load" send -g -t 0.02 -d 0.02 -s $((RANDOM % 1400 + 64)) 127.0.0.1 "$1" >/dev/null || :
   case $((RANDOM % 4)) in
     0) kill -9 "$(tail -n 1 runs)" ;;
     1) kill "$(tail -n 1 runs)" ;;

@@ -306,8 +306,8 @@ static void give_out(struct flow *flow, struct mmsghdr *messages, unsigned count
 	}
 }
 
-/* The same, for slots of one size on a connected socket: as few calls as can be. */
-static void give_out_segments(int fd, struct iovec *vectors, unsigned count, size_t size)
+/* The same, for slots of one size: as few calls as can be. */
+static void give_out_segments(struct flow *flow, struct iovec *vectors, unsigned count, size_t size)
 {
 	unsigned most = size < SEGMENTS_BYTES_MAX ? (unsigned)(SEGMENTS_BYTES_MAX / size) : 1;
 
@@ -318,10 +318,12 @@ static void give_out_segments(int fd, struct iovec *vectors, unsigned count, siz
 
 		n = count - done < most ? count - done : most;
 		message.msg_iovlen = n;
+		message.msg_name = flow->address_length ? &flow->address : NULL;
+		message.msg_namelen = flow->address_length;
 		message.msg_controllen = n > 1 ? sizeof(control) : 0;
 		*header = (struct cmsghdr){CMSG_LEN(sizeof(uint16_t)), IPPROTO_UDP, UDP_SEGMENT};
 		memcpy(CMSG_DATA(header), &(uint16_t){(uint16_t)size}, sizeof(uint16_t));
-		if (sendmsg(fd, &message, 0) < 0 && errno != ECONNREFUSED && errno != ENOBUFS)
+		if (sendmsg(flow->fd, &message, 0) < 0 && errno != ECONNREFUSED && errno != ENOBUFS)
 			die("sendmsg: %s", strerror(errno));
 	}
 }
@@ -348,7 +350,7 @@ static void transmit(enum kind kind, uint16_t number, unsigned count)
 		sent_in_window[kind] += in_window(stamp.sent - began);
 	}
 	if (options.segments && count > 1)
-		give_out_segments(flow->fd, vectors, count, size);
+		give_out_segments(flow, vectors, count, size);
 	else
 		give_out(flow, messages, count);
 }

@@ -7,6 +7,8 @@
  *   peer collect COUNT FILE [HOST]    the payloads of COUNT datagrams to FILE, then ends
  *   peer send HOST PORT               standard input as one datagram; the reply to standard output
  *   peer twice HOST PORT              asks, and from the same port once more after a SIGUSR1
+ *   peer run SIZE HOST PORT           standard input as datagrams of SIZE bytes, the last of what
+ *                                     is left, in one call (UDP_SEGMENT); replies, one a line
  *   peer post HOST PORT               standard input as one datagram, and no reply awaited
  *   peer blast COUNT SIZE HOST PORT   datagrams that begin with their number, as fast as it goes
  *   peer clients COUNT HOST PORT      that many sockets ask at once; each must get its own reply
@@ -20,6 +22,7 @@
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <netinet/udp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -31,6 +34,10 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+
+#ifndef UDP_SEGMENT
+#define UDP_SEGMENT 103
+#endif
 
 enum {
 	DATAGRAM_MAX = 65535,
@@ -208,6 +215,23 @@ static void ask(const char *host, const char *port)
 
 	transmit(fd, buffer, read_standard_input());
 	fwrite(buffer, 1, receive_reply(fd), stdout);
+}
+
+static void ask_in_one_call(int size, const char *host, const char *port)
+{
+	int fd = connect_to(host, port);
+	size_t left = read_standard_input();
+
+	if (setsockopt(fd, IPPROTO_UDP, UDP_SEGMENT, &size, sizeof(size)) != 0)
+		die("UDP_SEGMENT: %s", strerror(errno));
+	transmit(fd, buffer, left);
+	while (left > 0) {
+		size_t length = receive_reply(fd);
+
+		fwrite(buffer, 1, length, stdout);
+		putchar('\n');
+		left -= length;
+	}
 }
 
 static void wake_up(int signal_number)
@@ -485,6 +509,8 @@ int main(int argc, char **argv)
 		ask(a[0], a[1]);
 	else if (strcmp(mode, "twice") == 0 && count == 2)
 		twice(a[0], a[1]);
+	else if (strcmp(mode, "run") == 0 && count == 3)
+		ask_in_one_call(atoi(a[0]), a[1], a[2]);
 	else if (strcmp(mode, "post") == 0 && count == 2)
 		transmit(connect_to(a[0], a[1]), buffer, read_standard_input());
 	else if (strcmp(mode, "blast") == 0 && count == 4)
