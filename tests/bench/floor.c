@@ -2,10 +2,11 @@
  * The floor: about the least that a pair like uott can cost. One flow, nothing checked, nothing
  * dropped, blocking writes; a way back, which goes to whoever sent last. Not a tunnel.
  *
- *   floor [-p] enc PORT        UDP on loopback -> frames on standard output, and back
- *   floor [-p] dec HOST PORT   frames on standard input -> UDP, and back
+ *   floor [-p | -s] enc PORT        UDP on loopback -> frames on standard output, and back
+ *   floor [-p | -s] dec HOST PORT   frames on standard input -> UDP, and back
  *
  *   -p  plain: without UDP_SEGMENT, sendmmsg only
+ *   -s  the same, with a socket for each port that datagrams came from; no way back
  */
 #include <err.h>
 #include <netdb.h>
@@ -26,16 +27,16 @@
 
 enum {
 	BATCH = 64,
-	HEADER = 8, /* as large as uott's; only the length in it matters */
+	HEADER = 8, /* as large as uott's; only port and length in it matter */
 	PAYLOAD_MAX = 65535,
 	SLOT = HEADER + PAYLOAD_MAX + 193, /* the odd rest spreads slots over cache sets */
 	SEGMENTS_BYTES_MAX = 65000,
 	BUFFER = 1024 * 1024,
 };
 
-static int udp;
-static bool plain, is_enc;
-static struct sockaddr_in client;
+static int udp, sockets[UINT16_MAX + 1];
+static bool plain, has_sockets, is_enc;
+static struct sockaddr_in client, target;
 static uint8_t slots[BATCH][SLOT];
 static uint8_t buffer[BUFFER];
 static size_t filled;
@@ -61,20 +62,28 @@ static void datagrams_to_frames(void)
 {
 	static struct mmsghdr messages[BATCH];
 	static struct iovec room[BATCH];
+	static struct sockaddr_in from[BATCH];
 	struct iovec frames[BATCH];
 	int count;
 
 	for (int i = 0; i < BATCH; i++) {
 		room[i] = (struct iovec){slots[i] + HEADER, PAYLOAD_MAX};
 		messages[i].msg_hdr = (struct msghdr){.msg_iov = &room[i], .msg_iovlen = 1};
+		if (has_sockets && is_enc) {
+			messages[i].msg_hdr.msg_name = &from[i];
+			messages[i].msg_hdr.msg_namelen = sizeof(from[i]);
+		}
 	}
-	messages[0].msg_hdr.msg_name = is_enc ? &client : NULL;
-	messages[0].msg_hdr.msg_namelen = sizeof(client);
+	if (!has_sockets && is_enc) {
+		messages[0].msg_hdr.msg_name = &client;
+		messages[0].msg_hdr.msg_namelen = sizeof(client);
+	}
 	count = recvmmsg(udp, messages, BATCH, MSG_DONTWAIT, NULL);
 	for (int i = 0; i < count; i++) {
 		uint16_t length = (uint16_t)messages[i].msg_len;
 
-		memcpy(slots[i] + HEADER - sizeof(length), &length, sizeof(length));
+		memcpy(slots[i] + 4, &from[i].sin_port, sizeof(from[i].sin_port));
+		memcpy(slots[i] + 6, &length, sizeof(length));
 		frames[i] = (struct iovec){slots[i], HEADER + (size_t)length};
 	}
 	write_all(frames, count);
@@ -119,6 +128,20 @@ static void send_each(struct iovec *payloads, size_t count)
 	}
 }
 
+static void send_from_own_socket(const uint8_t *frame, size_t length)
+{
+	uint16_t port;
+
+	memcpy(&port, frame + 4, sizeof(port));
+	if (sockets[port] == 0) {
+		sockets[port] = socket(AF_INET, SOCK_DGRAM, 0);
+		if (sockets[port] < 0 ||
+			connect(sockets[port], (struct sockaddr *)&target, sizeof(target)) != 0)
+			err(1, "socket");
+	}
+	(void)send(sockets[port], frame + HEADER, length, 0);
+}
+
 /* Whether one more of that length may be sent together with those gathered. */
 static bool fits(const struct iovec *payloads, size_t count, size_t length)
 {
@@ -141,9 +164,14 @@ static void frames_to_datagrams(void)
 	while (filled - at >= HEADER) {
 		uint16_t length;
 
-		memcpy(&length, buffer + at + HEADER - sizeof(length), sizeof(length));
+		memcpy(&length, buffer + at + 6, sizeof(length));
 		if (filled - at < HEADER + (size_t)length)
 			break;
+		if (has_sockets) {
+			send_from_own_socket(buffer + at, length);
+			at += HEADER + (size_t)length;
+			continue;
+		}
 		if (!fits(payloads, count, length)) {
 			(plain ? send_each : send_segments)(payloads, count);
 			count = 0;
@@ -170,17 +198,19 @@ static void open_udp(const char *host, const char *port)
 	if ((is_enc ? bind(udp, where->ai_addr, where->ai_addrlen)
 		    : connect(udp, where->ai_addr, where->ai_addrlen)) != 0)
 		err(1, "%s", port);
+	memcpy(&target, where->ai_addr, sizeof(target));
 	freeaddrinfo(where);
 }
 
 int main(int argc, char **argv)
 {
 	plain = argc > 1 && strcmp(argv[1], "-p") == 0;
-	argv += 1 + plain;
-	argc -= 1 + plain;
+	has_sockets = argc > 1 && strcmp(argv[1], "-s") == 0;
+	argv += 1 + plain + has_sockets;
+	argc -= 1 + plain + has_sockets;
 	is_enc = argc == 2 && strcmp(argv[0], "enc") == 0;
 	if (!is_enc && (argc != 3 || strcmp(argv[0], "dec") != 0))
-		errx(2, "floor [-p] enc PORT | floor [-p] dec HOST PORT");
+		errx(2, "floor [-p | -s] enc PORT | floor [-p | -s] dec HOST PORT");
 	open_udp(is_enc ? "127.0.0.1" : argv[1], argv[argc - 1]);
 	for (;;) {
 		struct pollfd ready[] = {
