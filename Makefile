@@ -1,8 +1,10 @@
 # make            build/uott-enc and build/uott-dec
 # make demo       see them work
 # make test       all tests (SAN=1: under ASan and UBSan; PORTABLE=1: with POSIX calls only)
-# make bench      rate, cost and delay beside a floor, how late a small flow is beside a large one,
-#                 and what flows cost (BENCH=quick)
+# make bench      what a datagram costs, how many go through and how soon, beside a floor
+# make bench-latency, bench-memory, bench-ablation
+#                 how late a small flow is beside a large one; what flows cost; what each thing
+#                 done for speed is worth (BENCH=quick for less of all)
 # make lint       what else can be checked without running anything
 # make static     the same programs without shared libraries, small where musl-gcc is installed
 # make install    into DESTDIR and PREFIX
@@ -110,10 +112,10 @@ test:
 check: all $(UNIT_TESTS) $(TEST_TOOLS)
 	BUILD=$(abspath $(BUILD)) tests/run $(BATS_ARGS)
 
-bench: all $(TEST_TOOLS) $(BENCH_TOOLS:%=$(BUILD)/tests/%)
-	BUILD=$(abspath $(BUILD)) tests/bench/throughput
-	BUILD=$(abspath $(BUILD)) tests/bench/latency $(ROWS)
-	BUILD=$(abspath $(BUILD)) tests/bench/memory
+BENCHES = bench-latency bench-memory bench-ablation
+bench: bench-throughput
+bench-throughput $(BENCHES): bench-%: all $(TEST_TOOLS) $(BENCH_TOOLS:%=$(BUILD)/tests/%)
+	BUILD=$(abspath $(BUILD)) tests/bench/$* $(BENCH_ARGS)
 
 lint:
 	tests/setup lint
@@ -133,5 +135,5 @@ uninstall:
 clean:
 	rm -rf build
 
-.PHONY: all static demo test check bench lint install uninstall clean
+.PHONY: all static demo test check bench bench-throughput $(BENCHES) lint install uninstall clean
 -include $(wildcard $(BUILD)/*.d $(BUILD)/tests/*.d)

@@ -21,6 +21,7 @@ enum {
 	CODEL_RATIO = 20,
 	SPARSE_EXTRA = 1500,
 	PIPE_SIZE_USUAL = 64 * 1024,
+	PIPE_FRAMES = 32,
 };
 
 enum piece {
@@ -48,7 +49,7 @@ bool sender_init(struct sender *sender, struct transport *transport, struct loop
 void sender_begin_stream(struct sender *sender)
 {
 	sender->has_window = sender->latency_us > 0 && sender->control->has_way_back;
-	sender->acked = sender->held_since_us = 0;
+	sender->acked = sender->held_since_us = sender->largest = 0;
 	sender->is_answered = false;
 	sender->queue.target_us = 0;
 	window_init(&sender->window, sender->latency_us);
@@ -99,22 +100,23 @@ static size_t room(const struct sender *sender, uint64_t now_us)
 }
 
 /*
- * The pipe is small until it is known what it needs: what the window allows, and where that is a
- * lot, what is gone in a millisecond, so that who writes and who reads need not take turns.
+ * The pipe is small until it is known what it needs. Where large frames are gone in a millisecond,
+ * it is to hold some of them, so that who writes and who reads need not take turns.
  */
 static void fit_pipe(struct sender *sender)
 {
-	size_t window_bytes, brief_bytes;
+	size_t usual, brief;
 
 	if (!sender->has_window)
 		return;
-	window_bytes = min_size(2 * window_limit(&sender->window), PIPE_SIZE_USUAL);
-	brief_bytes = window_rate(&sender->window) / (US_PER_SECOND / US_PER_MS);
-	if (is_acknowledged(sender))
-		transport_widen(
-			sender->transport, window_bytes > brief_bytes ? window_bytes : brief_bytes);
-	else if (sender->control->data_seen)
+	if (is_acknowledged(sender)) {
+		usual = min_size(2 * window_limit(&sender->window), PIPE_SIZE_USUAL);
+		brief = window_rate(&sender->window) / (US_PER_SECOND / US_PER_MS);
+		transport_widen(sender->transport, usual);
+		transport_widen(sender->transport, min_size(brief, PIPE_FRAMES * sender->largest));
+	} else if (sender->control->data_seen) {
 		transport_widen(sender->transport, PIPE_SIZE_USUAL);
+	}
 }
 
 /* A flow that sends little need not wait for room: what it takes is soon made up for. */
@@ -390,6 +392,8 @@ void sender_send(struct sender *sender, uint16_t tag, struct datagram *datagram)
 		.count = datagram->count,
 	};
 	sender->run_bytes += sender->runs[sender->run_count - 1].size;
+	if (sender->largest < FRAME_HEADER_SIZE + segment_size)
+		sender->largest = FRAME_HEADER_SIZE + segment_size;
 }
 
 void sender_close_flow(struct sender *sender, uint16_t tag, uint64_t now_us)

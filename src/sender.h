@@ -33,6 +33,7 @@ struct sender {
 	struct batch batch;               /* datagrams received in this turn, */
 	struct frame_run runs[BATCH_MAX]; /* those of them that have become frames, */
 	size_t run_count, run_bytes;
+	size_t largest;     /* frame of this stream */
 	struct queue queue; /* and frames of earlier turns that the pipe had no room for */
 
 	uint64_t latency_us; /* 0: no window */
