@@ -435,23 +435,20 @@ static int64_t time_there(
 	return rtt_us - window->back_us;
 }
 
-bool window_acked(struct window *window, uint64_t consumed, uint64_t read_us, uint64_t now_us)
+void window_acked(struct window *window, uint64_t consumed, uint64_t read_us, uint64_t now_us)
 {
 	struct window_write write;
 	int64_t forward_us;
 	uint64_t bytes;
 
-	if (consumed < window->consumed || consumed > window->sent)
-		return false;
-	window->consumed = consumed;
 	if (consumed <= window->acked || window->write_count == 0)
-		return true;
+		return;
 	bytes = consumed - window->acked;
 	window->acked = consumed;
 	write = take_write(window);
 	if (write.start < window->untimed_end) {
 		begin_span(window, now_us);
-		return true;
+		return;
 	}
 	forward_us = time_there(window, write.sent_us, read_us, now_us);
 	measure(window, &write, bytes, (int64_t)max_u64(now_us - write.sent_us, 1), forward_us);
@@ -463,5 +460,4 @@ bool window_acked(struct window *window, uint64_t consumed, uint64_t read_us, ui
 	else if (!write.is_starved)
 		end_filling(window, forward_us, now_us);
 	set_limit(window, bytes, write.is_starved, now_us);
-	return true;
 }

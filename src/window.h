@@ -50,8 +50,7 @@ struct window {
 	uint64_t sent;        /* offset after the last byte written */
 	uint64_t owed_end;    /* the same, without ACKs, which are not acknowledged */
 	uint64_t untimed_end; /* what was written before says nothing about the path */
-	uint64_t consumed;    /* as last acknowledged */
-	uint64_t acked;       /* the same, or later: where only ACKs followed */
+	uint64_t acked;       /* as last acknowledged; or later, where only ACKs followed */
 	bool is_starved;      /* of writes: there is too little to keep the pipe busy */
 	struct window_write writes[WINDOW_WRITES];
 	size_t first_write, write_count;
@@ -116,11 +115,11 @@ void window_sent_ack(struct window *window, size_t bytes);
 void window_blocked(struct window *window);
 
 /*
- * Takes an ACK: the far program had read `consumed` bytes of the stream at read_us on its own
- * clock (any that runs evenly; WINDOW_NO_TIME: it does not say). Returns false if that
- * cannot be: less than before or more than was sent. Then nothing has changed.
+ * Takes an ACK: the far program had read `consumed` bytes of the stream, not fewer than before nor
+ * more than were sent, at read_us on its own clock (any that runs evenly; WINDOW_NO_TIME: it does
+ * not say).
  */
-bool window_acked(struct window *window, uint64_t consumed, uint64_t read_us, uint64_t now_us);
+void window_acked(struct window *window, uint64_t consumed, uint64_t read_us, uint64_t now_us);
 
 /* Bytes written and to be acknowledged yet. */
 uint64_t window_in_flight(const struct window *window);

@@ -315,8 +315,8 @@ static void measure_sparse(struct end *from, uint64_t created_ns)
 static void receive(struct end *from, const struct mark *mark)
 {
 	if (mark->kind == ACK) {
-		CHECK(window_acked(&other(from)->window, mark->consumed,
-			sim.has_no_times ? WINDOW_NO_TIME : mark->read_us, now_us()));
+		window_acked(&other(from)->window, mark->consumed,
+			sim.has_no_times ? WINDOW_NO_TIME : mark->read_us, now_us());
 	} else if (mark->kind == SPARSE) {
 		measure_sparse(from, mark->created_ns);
 	} else {
@@ -868,7 +868,7 @@ static void first_frame(void)
 	CHECK_NUMBER(window_in_flight(&window), 65543);
 	CHECK_NUMBER(window_room(&window, SECONDS(100)), 0);
 	CHECK(window_opens_us(&window, 10) == never);
-	CHECK(window_acked(&window, 65543, 77, 20010));
+	window_acked(&window, 65543, 77, 20010);
 	CHECK_NUMBER(window_in_flight(&window), 0);
 	CHECK_NUMBER(window_path_us(&window), 20000);
 	CHECK_NUMBER(window_rtt_us(&window), 20000);
@@ -885,7 +885,7 @@ static void frame_by_frame(void)
 		window_sent(&window, 40000, time_us, true);
 		sent += 40000;
 		time_us += 20000;
-		CHECK(window_acked(&window, sent, time_us - 10000, time_us));
+		window_acked(&window, sent, time_us - 10000, time_us);
 	}
 	CHECK(window_rate(&window) > 1900000 && window_rate(&window) < 2100000);
 	CHECK_NUMBER(window_path_us(&window), 20000);
@@ -896,16 +896,16 @@ static void write_that_waited(void)
 	window_init(&window, TARGET_US);
 	window_sent(&window, 1000, 10, false);
 	window_forget_times(&window);
-	CHECK(window_acked(&window, 400, 77, SECONDS(3)));
+	window_acked(&window, 400, 77, SECONDS(3));
 	CHECK_NUMBER(window_in_flight(&window), 600);
-	CHECK(window_acked(&window, 1000, 77, SECONDS(3)));
+	window_acked(&window, 1000, 77, SECONDS(3));
 	CHECK_NUMBER(window_in_flight(&window), 0);
 	CHECK_NUMBER(window_rtt_us(&window), 0);
 	CHECK_NUMBER(window_path_us(&window), 0);
 	CHECK_NUMBER(window_rate(&window), 0);
 	CHECK(window_room(&window, SECONDS(3)) > 0);
 	window_sent(&window, 1000, SECONDS(4), false);
-	CHECK(window_acked(&window, 2000, 77, SECONDS(4) + 20000));
+	window_acked(&window, 2000, 77, SECONDS(4) + 20000);
 	CHECK_NUMBER(window_rtt_us(&window), 20000);
 	CHECK_NUMBER(window_path_us(&window), 20000);
 	CHECK(window_rate(&window) <= 50000);
@@ -917,9 +917,9 @@ static void writes_after_one_that_waited(void)
 	window_sent(&window, 1000, 10, true);
 	window_forget_times(&window);
 	window_sent(&window, 500, SECONDS(3), true);
-	CHECK(window_acked(&window, 1000, 77, SECONDS(3) + 10000));
+	window_acked(&window, 1000, 77, SECONDS(3) + 10000);
 	CHECK_NUMBER(window_rtt_us(&window), 0);
-	CHECK(window_acked(&window, 1001, 77, SECONDS(3) + 20000)); /* the first byte that counts */
+	window_acked(&window, 1001, 77, SECONDS(3) + 20000); /* the first byte that counts */
 	CHECK_NUMBER(window_rtt_us(&window), 20000);
 	CHECK_NUMBER(window_in_flight(&window), 499);
 
@@ -927,9 +927,8 @@ static void writes_after_one_that_waited(void)
 	window_sent(&window, 1000, 10, true);
 	window_forget_times(&window);
 	window_sent(&window, 500, SECONDS(3), true);
-	CHECK(window_acked(&window, 1500, 77, SECONDS(3) + 30000)); /* with the one before */
+	window_acked(&window, 1500, 77, SECONDS(3) + 30000); /* with the one before */
 	CHECK_NUMBER(window_rtt_us(&window), 30000);
-	CHECK(!window_acked(&window, 1501, 77, SECONDS(3) + 30000));
 }
 
 static void limit(void)
@@ -945,7 +944,7 @@ static void limit(void)
 		CHECK_NUMBER(window_in_flight(&window), sent - window.acked);
 		CHECK_NUMBER(window_room(&window, SECONDS(1000)), 0);
 		time_us += 20000;
-		CHECK(window_acked(&window, sent, time_us, time_us));
+		window_acked(&window, sent, time_us, time_us);
 		if (i == 0)
 			CHECK_NUMBER(window_limit(&window), 2 * sent); /* twice as fast each time */
 	}
@@ -961,7 +960,7 @@ static void no_time(void)
 		window_sent(&window, 40000, time_us, true);
 		sent += 40000;
 		time_us += 20000;
-		CHECK(window_acked(&window, sent, WINDOW_NO_TIME, time_us));
+		window_acked(&window, sent, WINDOW_NO_TIME, time_us);
 	}
 	CHECK(window_rate(&window) > 1900000 && window_rate(&window) < 2100000);
 	CHECK_NUMBER(window_path_us(&window), 20000);
@@ -971,8 +970,8 @@ static void no_time(void)
 		sent += 40000;
 		time_us += 20000;
 		clock_us = window.clock_us;
-		CHECK(window_acked(&window, sent,
-			i % 3 == 0 ? WINDOW_NO_TIME : SECONDS(5000) + time_us - 10000, time_us));
+		window_acked(&window, sent,
+			i % 3 == 0 ? WINDOW_NO_TIME : SECONDS(5000) + time_us - 10000, time_us);
 		if (i % 3 == 0)
 			CHECK_NUMBER(window.clock_us, clock_us);
 	}
@@ -988,33 +987,12 @@ static void many_writes(void)
 		window_sent(&window, 10, 1000 * i, true);
 	CHECK_NUMBER(window_in_flight(&window), 10000);
 	for (uint64_t i = 0; i < 1000; i++) {
-		CHECK(window_acked(&window, 10 * i + 5, 0, 1000000 + 1000 * i));
+		window_acked(&window, 10 * i + 5, 0, 1000000 + 1000 * i);
 		if (i == WINDOW_WRITES - 2) /* the last that is not taken together with others */
 			CHECK_NUMBER(window_rtt_us(&window), 1000000);
 	}
 	CHECK_NUMBER(window_in_flight(&window), 5);
 	CHECK_NUMBER(window.write_count, 1);
-}
-
-static void impossible_acks(void)
-{
-	uint64_t limit;
-
-	window_init(&window, TARGET_US);
-	CHECK(!window_acked(&window, 1, 0, 0));
-	window_sent(&window, 1000, 10, false);
-	limit = window.limit;
-	CHECK(!window_acked(&window, 1001, 10, 20));
-	CHECK_NUMBER(window_in_flight(&window), 1000);
-	CHECK_NUMBER(window.limit, limit);
-	CHECK(window_acked(&window, 600, 10, 20));
-	limit = window.limit;
-	CHECK(!window_acked(&window, 599, 10, 30));
-	CHECK(!window_acked(&window, UINT64_MAX, 10, 30));
-	CHECK_NUMBER(window.limit, limit);
-	CHECK_NUMBER(window_in_flight(&window), 400);
-	CHECK(window_acked(&window, 600, 10, 30));
-	CHECK(window_acked(&window, 1000, 10, 40));
 }
 
 /* ACKs are never acknowledged by themselves. */
@@ -1028,11 +1006,11 @@ static void acks_are_not_owed(void)
 	CHECK_NUMBER(window_in_flight(&window), 100);
 	window_sent_ack(&window, ACK_SIZE);
 	CHECK_NUMBER(window_in_flight(&window), 100);
-	CHECK(window_acked(&window, 1000000 * ACK_SIZE + 100, 5, SECONDS(9) + 10000));
+	window_acked(&window, 1000000 * ACK_SIZE + 100, 5, SECONDS(9) + 10000);
 	CHECK_NUMBER(window_in_flight(&window), 0);
 	CHECK_NUMBER(window_path_us(&window), 10000);
 	window_sent(&window, 100, SECONDS(10), false);
-	CHECK(window_acked(&window, 1000001 * ACK_SIZE + 200, 6, SECONDS(10) + 10000));
+	window_acked(&window, 1000001 * ACK_SIZE + 200, 6, SECONDS(10) + 10000);
 	CHECK(window_rate(&window) <= 20000);
 }
 
@@ -1101,15 +1079,14 @@ static void soak(void)
 			break;
 		default:
 			acked += random_below((uint32_t)min_u64(sent - acked, UINT32_MAX - 1) + 1);
-			CHECK(window_acked(&window, acked,
+			window_acked(&window, acked,
 				random_below(9) > 0   ? time_us / 3
 				: random_below(2) > 0 ? random_state
 						      : WINDOW_NO_TIME,
-				time_us));
+				time_us);
 			if (random_below(100) == 0)
 				window_forget_times(&window);
 		}
-		CHECK(!window_acked(&window, sent + 1, 0, time_us));
 		CHECK(window_in_flight(&window) <= sent - acked);
 		CHECK(window_in_flight(&window) > 0 || window_room(&window, time_us) > 0);
 		CHECK(window_opens_us(&window, time_us) > time_us);
@@ -1127,7 +1104,6 @@ int main(void)
 	test("the limit is what may be in flight", limit);
 	test("without times of the far side a round trip is known, and the rate", no_time);
 	test("more writes than are remembered are taken together", many_writes);
-	test("an ACK of less than before or more than was sent is refused", impossible_acks);
 	test("ACKs are not waited for and do not count as what the pipe delivers",
 		acks_are_not_owed);
 	test("whatever happens when, the window goes on", soak);
