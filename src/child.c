@@ -104,42 +104,33 @@ bool child_is_gone(struct child *child)
 	return collect(child, WNOHANG);
 }
 
-static enum child_end wait_for_end(struct child *child, int signals, uint64_t patience_us)
+/* Waits for the child to end. Returns whether a signal cut that short. */
+static bool wait_for_end(struct child *child, int signals, uint64_t patience_us)
 {
 	uint64_t now_us = clock_now_us();
 	uint64_t deadline_us = now_us + patience_us;
 	struct pollfd wake = {.fd = signals, .events = POLLIN};
 
-	while (!child_is_gone(child)) {
-		if (now_us >= deadline_us)
-			return CHILD_TERMINATED;
+	while (!child_is_gone(child) && now_us < deadline_us) {
 		poll(&wake, 1, timeout_ms((int64_t)(deadline_us - now_us)));
 		if (signals_read(signals) & SIGNALS_END)
-			return CHILD_HURRIED;
+			return true;
 		now_us = clock_now_us();
 	}
-	return CHILD_ENDED;
+	return false;
 }
 
-enum child_end child_finish(struct child *child, int signals, uint64_t patience_us)
+bool child_finish(struct child *child, int signals, uint64_t patience_us)
 {
-	enum child_end end = wait_for_end(child, signals, patience_us);
+	bool hurried = wait_for_end(child, signals, patience_us);
 
-	if (end == CHILD_ENDED)
-		return end;
+	if (child->pid == 0)
+		return false;
 	child->was_made_to = true;
 	kill(child->pid, SIGTERM);
-	switch (wait_for_end(child, signals, TERMINATE_PATIENCE_US)) {
-	case CHILD_ENDED:
-		return end;
-	case CHILD_HURRIED:
-		end = CHILD_HURRIED;
-		break;
-	case CHILD_TERMINATED:
-		break;
-	}
+	hurried |= wait_for_end(child, signals, TERMINATE_PATIENCE_US);
 	child_kill(child);
-	return end;
+	return hurried;
 }
 
 void child_kill(struct child *child)

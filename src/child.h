@@ -30,18 +30,12 @@ int child_start(struct child *child, char *const argv[], int *input, int *output
 /* Waits for the child if it has ended, without blocking. Returns whether it is gone. */
 bool child_is_gone(struct child *child);
 
-enum child_end {
-	CHILD_ENDED,      /* by itself */
-	CHILD_TERMINATED, /* only when asked to */
-	CHILD_HURRIED,    /* the same, before the patience was over, because a signal came */
-};
-
 /*
  * Waits for the child to end by itself, for `patience_us`; then asks it to (SIGTERM), and in the
  * end makes it (SIGKILL). `signals` is that of signals_open(): another signal to end is the end of
- * the patience.
+ * the patience. Returns whether one came.
  */
-enum child_end child_finish(struct child *child, int signals, uint64_t patience_us);
+bool child_finish(struct child *child, int signals, uint64_t patience_us);
 
 /* Kills the child, if it is running, and waits for it. */
 void child_kill(struct child *child);

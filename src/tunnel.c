@@ -346,13 +346,10 @@ static void handle_output(struct tunnel *tunnel, bool broken)
 
 /* --- COMMAND ends, and is run again ------------------------------------------------------- */
 
-/* Ends COMMAND. Returns whether that was the first to end. */
-static bool finish_child(struct tunnel *tunnel, uint64_t patience_us)
+static void finish_child(struct tunnel *tunnel, uint64_t patience_us)
 {
-	enum child_end end = child_finish(&tunnel->transport.child, tunnel->signals, patience_us);
-
-	tunnel->asked_to_end |= end == CHILD_HURRIED;
-	return end == CHILD_ENDED;
+	tunnel->asked_to_end |= child_finish(
+		&tunnel->transport.child, tunnel->signals, patience_us);
 }
 
 /* Whether COMMAND has done what it is for, so that the next try may come soon. */
@@ -523,19 +520,20 @@ static const char *drain(struct tunnel *tunnel)
 static void take_status(struct tunnel *tunnel)
 {
 	const char *name = tunnel->options->command[0];
-	bool unasked = finish_child(tunnel, tunnel->options->linger_us) &&
-		       !tunnel->transport.child.was_made_to;
-	int status = tunnel->transport.child.status;
+	const struct child *child = &tunnel->transport.child;
 
+	finish_child(tunnel, tunnel->options->linger_us);
 	if (tunnel->asked_to_end)
 		return;
-	if (!unasked)
+	if (child->was_made_to) {
 		log_line(LOG_WARNING, "'%s' did not end by itself and was terminated", name);
-	if (!unasked || status == 0)
 		return;
-	log_line(LOG_WARNING, "'%s' ended with status %d", name, status);
+	}
+	if (child->status == 0)
+		return;
+	log_line(LOG_WARNING, "'%s' ended with status %d", name, child->status);
 	if (tunnel->status == 0)
-		tunnel->status = status;
+		tunnel->status = child->status;
 }
 
 int tunnel_close(struct tunnel *tunnel)
