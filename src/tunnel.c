@@ -405,7 +405,7 @@ static bool pause_for_retry(struct tunnel *tunnel)
 		return false;
 	if (has_carried_frames(tunnel))
 		backoff_reset(&tunnel->backoff);
-	control_init(&tunnel->control, false, false, tunnel->now_us);
+	control_input_ended(&tunnel->control);
 	tunnel->ended = tunnel->finishing = false;
 	tunnel->linger_until_us = UINT64_MAX;
 	tunnel->status = 0;
