@@ -15,8 +15,6 @@
 
 #include "util.h"
 
-#define NO_TERMINAL_HINT ": use ssh -T, adb shell -T, no -t for docker and kubectl"
-
 enum {
 	MAGIC_SIZE = 4
 };
@@ -189,10 +187,10 @@ static const char *likely_cause(const struct decoder *decoder)
 	size_t available = decoder->end - decoder->wrong;
 
 	if (looks_like_crlf_damage(decoder))
-		return "; a terminal in the way turns LF into CR LF" NO_TERMINAL_HINT;
+		return "; a terminal in the way turns LF into CR LF: use " NO_TERMINAL;
 	if (available >= strlen(message) &&
 		memcmp(decoder->buffer + decoder->wrong, message, strlen(message)) == 0)
-		return "; a terminal in the way mixes messages with frames" NO_TERMINAL_HINT;
+		return "; a terminal in the way mixes messages with frames: use " NO_TERMINAL;
 	return "";
 }
 

@@ -20,8 +20,6 @@ enum {
 	PIPE_SIZE_MAX = 256 * 1024, /* more helps no further, and leaves the cache */
 };
 
-#define NO_TERMINAL_HINT " (and ssh -T, adb shell -T, no -t for docker and kubectl)"
-
 static bool is_closed(int fd)
 {
 	return fcntl(fd, F_GETFD) < 0 && errno == EBADF;
@@ -123,12 +121,12 @@ const char *transport_use_stdio(
 		return "standard input is closed: expected frames from there, or -- COMMAND";
 	if (reads && isatty(STDIN_FILENO))
 		return "standard input is a terminal: expected a pipe, a socket or a file with "
-		       "frames, or -- COMMAND" NO_TERMINAL_HINT;
+		       "frames, or -- COMMAND (and " NO_TERMINAL ")";
 	if (writes && stdio->output_closed)
 		return "standard output is closed: frames must go there, or to -- COMMAND";
 	if (writes && isatty(STDOUT_FILENO))
 		return "standard output is a terminal: expected a pipe, a socket or a file for "
-		       "frames, or -- COMMAND" NO_TERMINAL_HINT;
+		       "frames, or -- COMMAND (and " NO_TERMINAL ")";
 	if (reads)
 		transport->input = STDIN_FILENO;
 	if (!writes)

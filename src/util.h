@@ -7,6 +7,9 @@
 
 #define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
 
+/* For messages: how the usual pipes go without a terminal in the way, which would damage frames. */
+#define NO_TERMINAL "ssh -T, adb shell -T, no -t for docker and kubectl"
+
 enum {
 	US_PER_MS = 1000,
 	US_PER_SECOND = 1000000,
