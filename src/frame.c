@@ -22,9 +22,6 @@ enum {
 static const uint8_t magic_data[MAGIC_SIZE] = {'U', 'O', 'T', 'T'};
 static const uint8_t magic_control[MAGIC_SIZE] = {'U', 'O', 'T', 'C'};
 
-static_assert(DECODER_BUFFER_SIZE >= 2 * FRAME_SIZE_MAX + DECODER_ROOM_MIN,
-	"the last frame, an incomplete one and a read must fit");
-
 static void put_header(uint8_t *header, const uint8_t *magic, uint16_t number, uint16_t length)
 {
 	memcpy(header, magic, MAGIC_SIZE);

@@ -20,6 +20,7 @@ enum {
 	NOISE_MAX = 64 * 1024,    /* bytes skipped before the first frame, at most */
 	NOISE_SAMPLE_SIZE = 160,  /* how many of them are kept to be shown */
 	DECODER_ROOM_MIN = 65536, /* what one read can put into a decoder, at least */
+	/* The last frame, an incomplete one and a read must fit. */
 	DECODER_BUFFER_SIZE = 2 * FRAME_SIZE_MAX + DECODER_ROOM_MIN,
 };
 

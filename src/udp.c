@@ -14,9 +14,6 @@ enum {
 	SEGMENTS_BYTES_MAX = 65000, /* in one message: a little less than the largest datagram */
 };
 
-static_assert(BATCH_SLOT_SIZE >= UDP_PAYLOAD_MAX + SEGMENTS_RECEIVED_MAX * FRAME_HEADER_SIZE,
-	"what one message brings fits as frames");
-
 static void set_option(int fd, int level, int option, int value)
 {
 	/* What these options improve works without them too, so a refusal is not an error. */
