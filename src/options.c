@@ -106,9 +106,14 @@ static bool parse_seconds(const char *text, uint64_t *result_us)
 	return parse_time(text, US_PER_SECOND, SECONDS_MAX, result_us);
 }
 
-static bool parse_milliseconds(const char *text, uint64_t *result_us)
+static bool parse_interval(
+	const char *what, uint64_t *result_us, char error[static OPTIONS_ERROR_SIZE])
 {
-	return parse_time(text, US_PER_MS, LATENCY_MAX_MS, result_us);
+	if (parse_seconds(optarg, result_us) && *result_us > 0)
+		return true;
+	snprintf(error, OPTIONS_ERROR_SIZE, "bad %s '%s': expected seconds, more than 0", what,
+		optarg);
+	return false;
 }
 
 /* A decimal number from 1 to `max`. */
@@ -205,12 +210,7 @@ static bool parse_option(struct options *options, int found, char **argv,
 		options->unidirectional = true;
 		return true;
 	case 'i':
-		if (parse_seconds(optarg, &options->idle_timeout_us) &&
-			options->idle_timeout_us > 0)
-			return true;
-		snprintf(error, OPTIONS_ERROR_SIZE,
-			"bad idle timeout '%s': expected seconds, more than 0", optarg);
-		return false;
+		return parse_interval("idle timeout", &options->idle_timeout_us, error);
 	case 'n':
 		if (parse_number(optarg, MAX_FLOWS, &options->max_flows))
 			return true;
@@ -218,7 +218,7 @@ static bool parse_option(struct options *options, int found, char **argv,
 			optarg, MAX_FLOWS);
 		return false;
 	case 'l':
-		if (parse_milliseconds(optarg, &options->latency_us))
+		if (parse_time(optarg, US_PER_MS, LATENCY_MAX_MS, &options->latency_us))
 			return true;
 		snprintf(error, OPTIONS_ERROR_SIZE,
 			"bad latency '%s': expected milliseconds, at most %d", optarg,
@@ -226,17 +226,9 @@ static bool parse_option(struct options *options, int found, char **argv,
 		return false;
 	case 'r':
 		options->retry_us = RETRY_DEFAULT_US;
-		if (!optarg || (parse_seconds(optarg, &options->retry_us) && options->retry_us > 0))
-			return true;
-		snprintf(error, OPTIONS_ERROR_SIZE,
-			"bad retry time '%s': expected seconds, more than 0", optarg);
-		return false;
+		return !optarg || parse_interval("retry time", &options->retry_us, error);
 	case 's':
-		if (parse_seconds(optarg, &options->stats_us) && options->stats_us > 0)
-			return true;
-		snprintf(error, OPTIONS_ERROR_SIZE,
-			"bad time between counters '%s': expected seconds, more than 0", optarg);
-		return false;
+		return parse_interval("time between counters", &options->stats_us, error);
 	case 'v':
 		options->verbose = true;
 		return true;
