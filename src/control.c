@@ -60,30 +60,18 @@ void control_data_frame(struct control *control, uint16_t tag)
 	control->ack_due = true;
 }
 
-static const char *control_name(uint16_t type)
-{
-	static const char *const names[] = {
-		[CONTROL_HELLO] = "HELLO",
-		[CONTROL_ACK] = "ACK",
-		[CONTROL_CLOSE] = "CLOSE",
-		[CONTROL_PING] = "PING",
-		[CONTROL_TIME] = "TIME",
-	};
-
-	return type < ARRAY_SIZE(names) && names[type] ? names[type] : "unknown";
-}
-
-static uint16_t body_min(uint16_t type)
-{
-	static const uint16_t sizes[] = {
-		[CONTROL_HELLO] = 2,
-		[CONTROL_ACK] = 8,
-		[CONTROL_CLOSE] = 2,
-		[CONTROL_TIME] = 4,
-	};
-
-	return type < ARRAY_SIZE(sizes) ? sizes[type] : 0;
-}
+/* What is known of each type; of others, which are skipped, nothing. */
+static const struct type {
+	const char *name;
+	uint16_t body_min;
+} types[] = {
+	{"unknown", 0},
+	[CONTROL_HELLO] = {"HELLO", 2},
+	[CONTROL_ACK] = {"ACK", 8},
+	[CONTROL_CLOSE] = {"CLOSE", 2},
+	[CONTROL_PING] = {"PING", 0},
+	[CONTROL_TIME] = {"TIME", 4},
+};
 
 static bool accept_ack(struct control *control, const struct frame *frame)
 {
@@ -103,16 +91,16 @@ static bool accept_ack(struct control *control, const struct frame *frame)
 bool control_accept(
 	struct control *control, const struct frame *frame, char error[static CONTROL_ERROR_SIZE])
 {
-	const char *name = control_name(frame->type);
+	const struct type *type = &types[frame->type < ARRAY_SIZE(types) ? frame->type : 0];
 
 	if (frame->type != CONTROL_HELLO && !control->hello_received) {
 		snprintf(error, CONTROL_ERROR_SIZE, "a control frame of type %u (%s) before HELLO",
-			frame->type, name);
+			frame->type, type->name);
 		return false;
 	}
-	if (frame->length < body_min(frame->type)) {
-		snprintf(error, CONTROL_ERROR_SIZE, "%s of length %u, expected %u or more", name,
-			frame->length, body_min(frame->type));
+	if (frame->length < type->body_min) {
+		snprintf(error, CONTROL_ERROR_SIZE, "%s of length %u, expected %u or more",
+			type->name, frame->length, type->body_min);
 		return false;
 	}
 	if (frame->type == CONTROL_TIME) {
