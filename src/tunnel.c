@@ -112,7 +112,7 @@ int tunnel_open(struct tunnel *tunnel, const struct options *options, const stru
 	tunnel->reads = reads;
 	tunnel->writes = writes;
 	tunnel->segment_max = UINT16_MAX;
-	tunnel->linger_until_us = tunnel->wake_us = tunnel->retry_us = UINT64_MAX;
+	tunnel->linger_until_us = tunnel->expiry_us = tunnel->retry_us = UINT64_MAX;
 	tunnel->now_us = clock_now_us();
 	tunnel->stats_us = options->stats_us > 0 ? tunnel->now_us + options->stats_us : UINT64_MAX;
 	backoff_init(&tunnel->backoff, options->retry_us);
@@ -143,9 +143,10 @@ void tunnel_unwatch(struct tunnel *tunnel, int socket)
 	loop_remove(&tunnel->loop, socket, SOURCE_UDP);
 }
 
-void tunnel_wake_at(struct tunnel *tunnel, uint64_t time_us)
+void tunnel_plan_expiry(struct tunnel *tunnel, const struct flow_table *flows)
 {
-	tunnel->wake_us = time_us;
+	tunnel->expiry_us = flow_next_check(
+		flows, tunnel->now_us, tunnel->options->idle_timeout_us);
 }
 
 void tunnel_end(struct tunnel *tunnel)
@@ -288,7 +289,7 @@ static int64_t time_to_wait_us(const struct tunnel *tunnel, uint64_t deadline_us
 {
 	bool has_flows = tunnel->counters.value[FLOWS] > 0;
 
-	deadline_us = min_u64(deadline_us, min_u64(tunnel->linger_until_us, tunnel->wake_us));
+	deadline_us = min_u64(deadline_us, min_u64(tunnel->linger_until_us, tunnel->expiry_us));
 	deadline_us = min_u64(deadline_us, min_u64(tunnel->retry_us, tunnel->stats_us));
 	deadline_us = min_u64(deadline_us, sender_deadline_us(&tunnel->sender, tunnel->now_us));
 	deadline_us = min_u64(deadline_us,
@@ -450,10 +451,8 @@ enum tunnel_event tunnel_next_event(struct tunnel *tunnel, uint16_t *tag)
 				return TUNNEL_RESTARTED;
 			continue;
 		}
-		if (tunnel->now_us >= tunnel->wake_us) {
-			tunnel->wake_us = UINT64_MAX;
-			return TUNNEL_WAKE;
-		}
+		if (tunnel->now_us >= tunnel->expiry_us)
+			return TUNNEL_EXPIRY;
 		if (tunnel->event_next == tunnel->event_count) {
 			next_turn(tunnel);
 			continue;

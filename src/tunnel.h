@@ -12,6 +12,7 @@
 #include "backoff.h"
 #include "control.h"
 #include "counters.h"
+#include "flow.h"
 #include "loop.h"
 #include "options.h"
 #include "receiver.h"
@@ -27,8 +28,8 @@ struct tunnel {
 	struct event events[LOOP_EVENTS_MAX];
 	size_t event_count, event_next;
 	int signals;
-	uint64_t wake_us;  /* UINT64_MAX: no TUNNEL_WAKE wanted */
-	uint64_t stats_us; /* when the counters are to be shown; UINT64_MAX: never */
+	uint64_t expiry_us; /* when to look for idle flows; UINT64_MAX: never */
+	uint64_t stats_us;  /* when the counters are to be shown; UINT64_MAX: never */
 	struct counters stats_before;
 	bool report_wanted; /* SIGUSR1 came */
 
@@ -53,7 +54,7 @@ struct tunnel {
 enum tunnel_event {
 	TUNNEL_DATAGRAMS, /* a socket given to tunnel_watch() has something to receive */
 	TUNNEL_FRAMES,    /* the transport has something to read: call tunnel_read() */
-	TUNNEL_WAKE,      /* the time given to tunnel_wake_at() has come */
+	TUNNEL_EXPIRY,    /* flows may be idle: tunnel_plan_expiry() is to be called again */
 	TUNNEL_PAUSED,    /* COMMAND has ended, and will be run again */
 	TUNNEL_RESTARTED, /* COMMAND was run again: streams and tags begin anew */
 	TUNNEL_END,
@@ -90,9 +91,8 @@ bool tunnel_watch(struct tunnel *tunnel, int socket, uint16_t tag);
 
 void tunnel_unwatch(struct tunnel *tunnel, int socket);
 
-/* Asks for one TUNNEL_WAKE at that time, or never (UINT64_MAX), instead of what was asked before.
- */
-void tunnel_wake_at(struct tunnel *tunnel, uint64_t time_us);
+/* Asks for TUNNEL_EXPIRY when the next flow can be idle. To be called when the first is added. */
+void tunnel_plan_expiry(struct tunnel *tunnel, const struct flow_table *flows);
 
 /*
  * Receives a batch from the socket. *first is the first of the datagrams returned, which are valid

@@ -43,14 +43,6 @@ static void close_flow(struct dec *dec, struct flow *flow, enum counter cause)
 	tunnel->counters.value[FLOWS] = dec->flows.count;
 }
 
-static void plan_expiry(struct dec *dec)
-{
-	struct tunnel *tunnel = &dec->tunnel;
-
-	tunnel_wake_at(tunnel,
-		flow_next_check(&dec->flows, tunnel->now_us, tunnel->options->idle_timeout_us));
-}
-
 static void expire_flows(struct dec *dec)
 {
 	struct tunnel *tunnel = &dec->tunnel;
@@ -59,7 +51,7 @@ static void expire_flows(struct dec *dec)
 
 	while ((flow = flow_find_idle(&dec->flows, tunnel->now_us, idle_timeout_us)))
 		close_flow(dec, flow, EXPIRED);
-	plan_expiry(dec);
+	tunnel_plan_expiry(tunnel, &dec->flows);
 }
 
 /* Where there is no descriptor or memory for one more, the longest idle flow makes room. */
@@ -100,7 +92,7 @@ static struct flow *open_flow(struct dec *dec, uint16_t tag)
 	flow->socket = socket;
 	counters_flow_added(&tunnel->counters, dec->flows.count);
 	if (dec->flows.count == 1)
-		plan_expiry(dec);
+		tunnel_plan_expiry(tunnel, &dec->flows);
 	log_line(LOG_DETAIL, "flow %u: new", tag);
 	return flow;
 }
@@ -276,7 +268,7 @@ int main(int argc, char **argv)
 		case TUNNEL_FRAMES:
 			read_frames(&dec);
 			break;
-		case TUNNEL_WAKE:
+		case TUNNEL_EXPIRY:
 			expire_flows(&dec);
 			break;
 		case TUNNEL_PAUSED:

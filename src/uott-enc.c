@@ -79,14 +79,6 @@ static void say_where(const struct enc *enc, const struct options *options)
 		address_format(&bound, text));
 }
 
-static void plan_expiry(struct enc *enc)
-{
-	struct tunnel *tunnel = &enc->tunnel;
-
-	tunnel_wake_at(tunnel,
-		flow_next_check(&enc->flows, tunnel->now_us, tunnel->options->idle_timeout_us));
-}
-
 /*
  * The far side is asked before the tag is used again. Where that is not possible, the tag has been
  * idle as long as the flow, which must do.
@@ -119,7 +111,7 @@ static void expire_flows(struct enc *enc)
 			log_line(LOG_DETAIL, "flow %u: expired", tag);
 	}
 	tunnel->counters.value[FLOWS] = enc->flows.count;
-	plan_expiry(enc);
+	tunnel_plan_expiry(tunnel, &enc->flows);
 }
 
 static struct flow *add_flow(struct enc *enc, const struct client *client)
@@ -134,7 +126,7 @@ static struct flow *add_flow(struct enc *enc, const struct client *client)
 		return NULL;
 	counters_flow_added(&tunnel->counters, enc->flows.count);
 	if (enc->flows.count == 1)
-		plan_expiry(enc);
+		tunnel_plan_expiry(tunnel, &enc->flows);
 	if (log_shows(LOG_DETAIL))
 		log_line(LOG_DETAIL, "flow %u: %s", flow->tag, address_format(&client->peer, text));
 	return flow;
@@ -322,7 +314,7 @@ int main(int argc, char **argv)
 		case TUNNEL_RESTARTED:
 			renumber_flows(&enc);
 			break;
-		case TUNNEL_WAKE:
+		case TUNNEL_EXPIRY:
 			expire_flows(&enc);
 			break;
 		case TUNNEL_END:
