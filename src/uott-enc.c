@@ -100,15 +100,12 @@ static void expire_flows(struct enc *enc)
 	struct flow *flow;
 
 	while ((flow = flow_find_idle(&enc->flows, tunnel->now_us, idle_timeout_us))) {
-		uint16_t tag = flow->tag;
-		bool had_tag = flow->has_tag;
-
+		if (flow->has_tag) {
+			give_tag_back(enc, flow->tag);
+			log_line(LOG_DETAIL, "flow %u: expired", flow->tag);
+		}
 		flow_remove(&enc->flows, flow);
-		if (had_tag)
-			give_tag_back(enc, tag);
 		tunnel->counters.value[EXPIRED]++;
-		if (had_tag)
-			log_line(LOG_DETAIL, "flow %u: expired", tag);
 	}
 	tunnel->counters.value[FLOWS] = enc->flows.count;
 	tunnel_plan_expiry(tunnel, &enc->flows);
