@@ -67,21 +67,17 @@ bool stdio_has_input(const struct stdio *stdio)
  * O_NONBLOCK belongs to the open file description, which others share (2>&1, the next filter). A
  * pipe opened once more has a description of its own.
  */
-static bool reopen_nonblocking(int fd)
+static bool reopen_output_nonblocking(void)
 {
 #if defined(__linux__) && !defined(UOTT_PORTABLE)
-	char path[] = "/proc/self/fd/1";
-	int own;
+	int own = open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_CLOEXEC);
 
-	path[sizeof(path) - 2] = (char)('0' + fd);
-	own = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
 	if (own < 0)
 		return false;
-	dup2(own, fd);
+	dup2(own, STDOUT_FILENO);
 	close(own);
 	return true;
 #else
-	(void)fd;
 	return false;
 #endif
 }
@@ -97,18 +93,18 @@ static void measure_pipe(struct transport *transport)
 #endif
 }
 
-static enum output_way choose_output_way(int fd)
+static enum output_way choose_output_way(void)
 {
 	struct stat status;
 
-	if (fstat(fd, &status) != 0)
+	if (fstat(STDOUT_FILENO, &status) != 0)
 		return OUTPUT_PLAIN;
 	if (S_ISSOCK(status.st_mode)) {
 		/* Small frames must not wait for the acknowledgement of the one before. */
-		(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+		(void)setsockopt(STDOUT_FILENO, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
 		return OUTPUT_SOCKET;
 	}
-	if (S_ISFIFO(status.st_mode) && !reopen_nonblocking(fd))
+	if (S_ISFIFO(status.st_mode) && !reopen_output_nonblocking())
 		return OUTPUT_STEPS;
 	return OUTPUT_PLAIN;
 }
@@ -134,7 +130,7 @@ const char *transport_use_stdio(
 	transport->output = STDOUT_FILENO;
 	if (is_same_file(STDOUT_FILENO, STDERR_FILENO))
 		log_mute();
-	transport->output_way = choose_output_way(STDOUT_FILENO);
+	transport->output_way = choose_output_way();
 	measure_pipe(transport);
 	return NULL;
 }
