@@ -14,10 +14,9 @@ void receiver_init(struct receiver *receiver, const struct transport *transport,
 	receiver->transport = transport;
 	receiver->control = control;
 	receiver->counters = counters;
-	receiver_restart(receiver);
 }
 
-void receiver_restart(struct receiver *receiver)
+void receiver_begin_stream(struct receiver *receiver)
 {
 	decoder_init(&receiver->decoder);
 	receiver->noise_reported = false;

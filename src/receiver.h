@@ -31,8 +31,8 @@ enum receiver_result {
 void receiver_init(struct receiver *receiver, const struct transport *transport,
 	struct control *control, struct counters *counters);
 
-/* A new stream begins. */
-void receiver_restart(struct receiver *receiver);
+/* A stream begins. */
+void receiver_begin_stream(struct receiver *receiver);
 
 /* Reads once. Returns RECEIVER_OK, RECEIVER_END or RECEIVER_ERROR. */
 enum receiver_result receiver_read(struct receiver *receiver, uint64_t now_us);

@@ -93,7 +93,7 @@ static bool begin_streams(struct tunnel *tunnel)
 	bool is_dec = tunnel->options->program == UOTT_DEC;
 
 	control_init(&tunnel->control, is_dec, tunnel->reads && tunnel->writes, tunnel->now_us);
-	receiver_restart(&tunnel->receiver);
+	receiver_begin_stream(&tunnel->receiver);
 	sender_begin_stream(&tunnel->sender);
 	if ((!tunnel->reads || loop_add(&tunnel->loop, transport->input, SOURCE_INPUT, 0)) &&
 		(!tunnel->writes || loop_add(&tunnel->loop, transport->output, SOURCE_OUTPUT, 0)))
