@@ -50,7 +50,6 @@ void sender_begin_stream(struct sender *sender)
 {
 	sender->has_window = sender->latency_us > 0 && sender->control->has_way_back;
 	sender->acked = sender->held_since_us = sender->largest = 0;
-	sender->is_answered = false;
 	sender->queue.target_us = 0;
 	window_init(&sender->window, sender->latency_us);
 	sender->blocked = sender->gone = false;
@@ -145,6 +144,8 @@ static void hear_acks(struct sender *sender, uint64_t now_us)
 
 	if (!sender->has_window || control->acked == sender->acked)
 		return;
+	if (sender->acked == 0)
+		window_forget_times(&sender->window);
 	sender->acked = control->acked;
 	if (control->has_far_time) /* whose upper half is guessed: only changes matter */
 		sender->far_us += control->far_us - (uint32_t)sender->far_us;
@@ -343,9 +344,6 @@ static bool may_leave_at_once(const struct sender *sender, uint64_t now_us)
 
 void sender_flush(struct sender *sender, uint64_t now_us)
 {
-	if (!sender->is_answered && is_acknowledged(sender))
-		window_forget_times(&sender->window);
-	sender->is_answered = is_acknowledged(sender);
 	hear_acks(sender, now_us);
 	fit_pipe(sender);
 	sender->control->time_wanted = now_us < sender->loaded_until_us;

@@ -39,7 +39,6 @@ struct sender {
 	uint64_t latency_us; /* 0: no window */
 	bool has_window;     /* the far side acknowledges, or may do so yet */
 	struct window window;
-	bool is_answered;         /* it does */
 	uint64_t acked, far_us;   /* what the window was told last */
 	uint64_t held_since_us;   /* since when it is unknown who reads; 0: nothing was sent yet */
 	uint64_t loaded_until_us; /* frames have waited not long ago */
