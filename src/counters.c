@@ -77,8 +77,7 @@ bool counters_next_report(
 		if (count == 0)
 			continue;
 		if (now_us < counters->quiet_until_us[i]) {
-			if (counters->quiet_until_us[i] < *deadline_us)
-				*deadline_us = counters->quiet_until_us[i];
+			*deadline_us = min_u64(*deadline_us, counters->quiet_until_us[i]);
 			continue;
 		}
 		counters->reported[i] = counters->value[i];

@@ -10,7 +10,6 @@
 #include "tunnel.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -247,7 +246,6 @@ static void report_counters(const struct tunnel *tunnel, enum log_level level)
 static void show_stats(struct tunnel *tunnel)
 {
 	char text[STATS_TEXT_SIZE];
-
 	uint64_t elapsed_us = tunnel->now_us - tunnel->stats_us + tunnel->options->stats_us;
 
 	tunnel->stats_us = tunnel->now_us + tunnel->options->stats_us;
