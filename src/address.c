@@ -112,12 +112,6 @@ socklen_t address_length(const struct address *address)
 	return address->any.sa_family == AF_INET6 ? sizeof(address->v6) : sizeof(address->v4);
 }
 
-uint16_t address_port(const struct address *address)
-{
-	return ntohs(
-		address->any.sa_family == AF_INET6 ? address->v6.sin6_port : address->v4.sin_port);
-}
-
 bool address_is_wildcard(const struct address *address)
 {
 	if (address->any.sa_family == AF_INET6)
@@ -152,17 +146,17 @@ const char *address_format(const struct address *address, char text[static ADDRE
 
 	if (address->any.sa_family == AF_INET) {
 		inet_ntop(AF_INET, &address->v4.sin_addr, ip, sizeof(ip));
-		snprintf(text, ADDRESS_TEXT_SIZE, "%s:%u", ip, address_port(address));
+		snprintf(text, ADDRESS_TEXT_SIZE, "%s:%u", ip, ntohs(address->v4.sin_port));
 	} else if (IN6_IS_ADDR_V4MAPPED(&address->v6.sin6_addr)) {
 		inet_ntop(AF_INET, &address->v6.sin6_addr.s6_addr[12], ip, sizeof(ip));
-		snprintf(text, ADDRESS_TEXT_SIZE, "%s:%u", ip, address_port(address));
+		snprintf(text, ADDRESS_TEXT_SIZE, "%s:%u", ip, ntohs(address->v6.sin6_port));
 	} else {
 		char interface[IF_NAMESIZE] = "";
 		bool scoped = if_indextoname(address->v6.sin6_scope_id, interface) != NULL;
 
 		inet_ntop(AF_INET6, &address->v6.sin6_addr, ip, sizeof(ip));
 		snprintf(text, ADDRESS_TEXT_SIZE, "[%s%s%s]:%u", ip, scoped ? "%" : "", interface,
-			address_port(address));
+			ntohs(address->v6.sin6_port));
 	}
 	return text;
 }

@@ -60,9 +60,6 @@ size_t address_resolve(const struct host_port *name, int family, struct address 
 /* The size of the socket address in it, which the socket calls want to be exact. */
 socklen_t address_length(const struct address *address);
 
-/* In host byte order. */
-uint16_t address_port(const struct address *address);
-
 bool address_is_wildcard(const struct address *address);
 
 /* Family, IP address, scope and port are the same; flow labels do not matter. */
