@@ -136,7 +136,7 @@ void control_close(struct control *control, uint16_t tag)
 /* Returns the size of the frame, whose body is still to be written. */
 static size_t put_header(uint8_t *frame, uint16_t type, uint16_t length)
 {
-	frame_put_control_header(frame, type, length);
+	frame_put_header(frame, FRAME_CONTROL, type, length);
 	return FRAME_HEADER_SIZE + (size_t)length;
 }
 

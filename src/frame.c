@@ -22,22 +22,12 @@ enum {
 static const uint8_t magic_data[MAGIC_SIZE] = {'U', 'O', 'T', 'T'};
 static const uint8_t magic_control[MAGIC_SIZE] = {'U', 'O', 'T', 'C'};
 
-static void put_header(uint8_t *header, const uint8_t *magic, uint16_t number, uint16_t length)
+void frame_put_header(uint8_t header[static FRAME_HEADER_SIZE], enum frame_kind kind,
+	uint16_t number, uint16_t length)
 {
-	memcpy(header, magic, MAGIC_SIZE);
+	memcpy(header, kind == FRAME_DATA ? magic_data : magic_control, MAGIC_SIZE);
 	le16_store(header + 4, number);
 	le16_store(header + 6, length);
-}
-
-void frame_put_header(uint8_t header[static FRAME_HEADER_SIZE], uint16_t tag, uint16_t length)
-{
-	put_header(header, magic_data, tag, length);
-}
-
-void frame_put_control_header(
-	uint8_t header[static FRAME_HEADER_SIZE], uint16_t type, uint16_t length)
-{
-	put_header(header, magic_control, type, length);
 }
 
 size_t frame_size(const uint8_t header[static FRAME_HEADER_SIZE])

@@ -50,14 +50,9 @@ struct frame {
 	uint64_t offset; /* of its first byte in the stream */
 };
 
-/*
- * Writes the header of a data frame for `length` bytes of the flow `tag`.
- */
-void frame_put_header(uint8_t header[static FRAME_HEADER_SIZE], uint16_t tag, uint16_t length);
-
-/* The same for a control frame with a body of `length` bytes. */
-void frame_put_control_header(
-	uint8_t header[static FRAME_HEADER_SIZE], uint16_t type, uint16_t length);
+/* Writes the header of a frame for `length` bytes: `number` is its tag or type. */
+void frame_put_header(uint8_t header[static FRAME_HEADER_SIZE], enum frame_kind kind,
+	uint16_t number, uint16_t length);
 
 /* The size of a whole frame, of which the header is there. */
 size_t frame_size(const uint8_t header[static FRAME_HEADER_SIZE]);

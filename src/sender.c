@@ -382,7 +382,7 @@ void sender_send(struct sender *sender, uint16_t tag, struct datagram *datagram)
 
 		if (i > 0)
 			memmove(frame + FRAME_HEADER_SIZE, datagram->payload + start, end - start);
-		frame_put_header(frame, tag, (uint16_t)(end - start));
+		frame_put_header(frame, FRAME_DATA, tag, (uint16_t)(end - start));
 	}
 	sender->runs[sender->run_count++] = (struct frame_run){
 		.frames = frames,

@@ -1224,7 +1224,7 @@ static size_t write_turn(struct side *side, bool has_flows, size_t frames, uint6
 
 	write_bytes(side, urgent, put_urgent(&side->control, has_flows, now_us));
 	unanswered = ack_size;
-	frame_put_header(frame, UINT16_MAX, sizeof(frame) - FRAME_HEADER_SIZE);
+	frame_put_header(frame, FRAME_DATA, UINT16_MAX, sizeof(frame) - FRAME_HEADER_SIZE);
 	for (size_t i = 0; i < frames; i++)
 		write_bytes(side, frame, sizeof(frame));
 	for (; (size = control_closes(&side->control, closes)) > 0; unanswered = 0)

@@ -186,11 +186,11 @@ static void header_bytes(void)
 	uint8_t header[HEADER + 1];
 
 	memset(header, 0xee, sizeof(header));
-	frame_put_header(header, 0x1234, 0xabcd);
+	frame_put_header(header, FRAME_DATA, 0x1234, 0xabcd);
 	CHECK(memcmp(header, "UOTT\x34\x12\xcd\xab\xee", sizeof(header)) == 0);
-	frame_put_header(header, 0, 0);
+	frame_put_header(header, FRAME_DATA, 0, 0);
 	CHECK(memcmp(header, "UOTT\0\0\0\0\xee", sizeof(header)) == 0);
-	frame_put_header(header, UINT16_MAX, UINT16_MAX);
+	frame_put_header(header, FRAME_DATA, UINT16_MAX, UINT16_MAX);
 	CHECK(memcmp(header, "UOTT\xff\xff\xff\xff\xee", sizeof(header)) == 0);
 }
 
@@ -199,17 +199,17 @@ static void control_header_bytes(void)
 	uint8_t header[HEADER + 1];
 
 	memset(header, 0xee, sizeof(header));
-	frame_put_control_header(header, 0x1234, 0xabcd);
+	frame_put_header(header, FRAME_CONTROL, 0x1234, 0xabcd);
 	CHECK(memcmp(header, "UOTC\x34\x12\xcd\xab\xee", sizeof(header)) == 0);
-	frame_put_control_header(header, CONTROL_HELLO, 2);
+	frame_put_header(header, FRAME_CONTROL, CONTROL_HELLO, 2);
 	CHECK(memcmp(header, "UOTC\1\0\2\0\xee", sizeof(header)) == 0);
-	frame_put_control_header(header, CONTROL_ACK, 8);
+	frame_put_header(header, FRAME_CONTROL, CONTROL_ACK, 8);
 	CHECK(memcmp(header, "UOTC\2\0\10\0\xee", sizeof(header)) == 0);
-	frame_put_control_header(header, CONTROL_CLOSE, 2);
+	frame_put_header(header, FRAME_CONTROL, CONTROL_CLOSE, 2);
 	CHECK(memcmp(header, "UOTC\3\0\2\0\xee", sizeof(header)) == 0);
-	frame_put_control_header(header, CONTROL_PING, 0);
+	frame_put_header(header, FRAME_CONTROL, CONTROL_PING, 0);
 	CHECK(memcmp(header, "UOTC\4\0\0\0\xee", sizeof(header)) == 0);
-	frame_put_control_header(header, CONTROL_TIME, 4);
+	frame_put_header(header, FRAME_CONTROL, CONTROL_TIME, 4);
 	CHECK(memcmp(header, "UOTC\5\0\4\0\xee", sizeof(header)) == 0);
 }
 
@@ -218,7 +218,7 @@ static void written_header_is_read(void)
 	uint8_t header[HEADER];
 
 	empty_stream();
-	frame_put_header(header, 0x0102, 3);
+	frame_put_header(header, FRAME_DATA, 0x0102, 3);
 	add_bytes(header, HEADER);
 	add_text("abc");
 	stream.frames[stream.count++] = (struct frame){
@@ -231,7 +231,7 @@ static void written_control_header_is_read(void)
 	uint8_t header[HEADER];
 
 	empty_stream();
-	frame_put_control_header(header, 0x0102, 3);
+	frame_put_header(header, FRAME_CONTROL, 0x0102, 3);
 	add_bytes(header, HEADER);
 	add_text("abc");
 	stream.frames[stream.count++] = (struct frame){.kind = FRAME_CONTROL,

@@ -101,7 +101,7 @@ static void make_frame(uint16_t flow, uint32_t number, size_t size)
 {
 	if (!CHECK(size >= HEADER && size <= sizeof(frame)))
 		exit(EXIT_FAILURE);
-	frame_put_header(frame, tag_of(flow), (uint16_t)(size - HEADER));
+	frame_put_header(frame, FRAME_DATA, tag_of(flow), (uint16_t)(size - HEADER));
 	for (size_t i = 0; i < size - HEADER; i++)
 		frame[HEADER + i] = payload_byte(flow, number, i);
 }
