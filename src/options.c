@@ -78,11 +78,6 @@ static const char help_dec[] =
 	"  -t, --linger=SECONDS   wait for late replies after the end of input (0.5)\n"
 	"  -b, --bind=HOST        source address of the datagrams\n" HELP_OPTIONS_BOTH;
 
-const char *program_name(enum program program)
-{
-	return program == UOTT_ENC ? "uott-enc" : "uott-dec";
-}
-
 const char *options_help(enum program program)
 {
 	return program == UOTT_ENC ? help_enc : help_dec;

@@ -48,8 +48,6 @@ enum options_result {
 enum options_result options_parse(struct options *options, enum program program, int argc,
 	char **argv, char error[static OPTIONS_ERROR_SIZE]);
 
-const char *program_name(enum program program);
-
 /* The text of --help. */
 const char *options_help(enum program program);
 

@@ -32,7 +32,7 @@ void tunnel_read_options(
 	enum program program, int argc, char **argv, struct options *options, struct stdio *stdio)
 {
 	char error[OPTIONS_ERROR_SIZE];
-	const char *name = program_name(program);
+	const char *name = program == UOTT_ENC ? "uott-enc" : "uott-dec";
 
 	stdio_claim(stdio);
 	log_open(name, LOG_WARNING);
