@@ -29,14 +29,14 @@ struct enc {
 };
 
 /* The addresses that may be bound, best first. "*" without -4 or -6 is one socket for both. */
-static size_t listen_addresses(
-	const struct options *options, struct address addresses[static LISTEN_ADDRESSES_MAX])
+static size_t listen_addresses(const struct options *options, bool dual_stack,
+	struct address addresses[static LISTEN_ADDRESSES_MAX])
 {
 	int family = options->family;
 	char error[ADDRESS_ERROR_SIZE];
 	size_t count = 0;
 
-	if (family == AF_UNSPEC && strcmp(options->address.host, "*") == 0) {
+	if (dual_stack) {
 		count = address_resolve(&options->address, AF_INET6, addresses, 1, error);
 		family = AF_INET; /* for systems without IPv6 */
 	}
@@ -53,7 +53,7 @@ static int listen_for_datagrams(const struct options *options)
 	struct address addresses[LISTEN_ADDRESSES_MAX];
 	char text[ADDRESS_TEXT_SIZE];
 	bool dual_stack = options->family == AF_UNSPEC && strcmp(options->address.host, "*") == 0;
-	size_t count = listen_addresses(options, addresses);
+	size_t count = listen_addresses(options, dual_stack, addresses);
 
 	for (size_t i = 0; i < count; i++) {
 		int socket = udp_open_bound(&addresses[i], dual_stack);
