@@ -5,8 +5,6 @@ enc=$BUILD/uott-enc
 dec=$BUILD/uott-dec
 peer=$BUILD/tests/peer
 load=$BUILD/tests/load
-# shellcheck disable=SC2034 # used by the test files
-vectors=$BATS_TEST_DIRNAME/vectors
 
 setup() {
   cd "$BATS_TEST_TMPDIR" || return 1
