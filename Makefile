@@ -59,10 +59,9 @@ PURE    = address backoff control counters flow frame options queue siphash stat
 COMMON  = $(PURE) child descriptors log loop-epoll loop-poll receiver sender signals transport \
 	tunnel udp
 HOT     = flow queue sender siphash
-UNITS   = $(PURE)
 TOOLS   = far load peer slowpipe
 PROGRAMS = $(BUILD)/uott-enc $(BUILD)/uott-dec
-UNIT_TESTS = $(UNITS:%=$(BUILD)/tests/%_test)
+UNIT_TESTS = $(PURE:%=$(BUILD)/tests/%_test)
 BENCH_TOOLS = floor start
 TEST_TOOLS = $(TOOLS:%=$(BUILD)/tests/%) $(BUILD)/tests/clock.so
 
