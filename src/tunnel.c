@@ -546,8 +546,7 @@ int tunnel_close(struct tunnel *tunnel)
 		tunnel->status = EXIT_FAILURE;
 	}
 	transport_close_input(&tunnel->transport); /* COMMAND must not die of that */
-	if (log_shows(LOG_DETAIL))
-		report_counters(tunnel, LOG_DETAIL);
+	report_counters(tunnel, LOG_DETAIL);
 	log_end_status();
 	sender_free(&tunnel->sender);
 	loop_close(&tunnel->loop);

@@ -310,11 +310,6 @@ static void set_local(struct msghdr *message, const struct local_address *local)
 	}
 }
 
-static void count_failed_send(int error, struct counters *counters)
-{
-	counters->value[error == EMSGSIZE ? DROP_TOO_BIG : DROP_SEND_FAILED]++;
-}
-
 /*
  * What the system call wants to be told about datagrams to send. Each message is one datagram, or a
  * run of them that the kernel takes apart.
@@ -419,7 +414,7 @@ void udp_send(int socket, const struct outgoing *datagrams, size_t count, uint16
 			done += first->msg_iovlen;
 			message++;
 		} else {
-			count_failed_send(errno, counters);
+			counters->value[errno == EMSGSIZE ? DROP_TOO_BIG : DROP_SEND_FAILED]++;
 			done++;
 			message++;
 		}
