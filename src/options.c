@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tags.h"
 #include "util.h"
 
 enum {
@@ -13,7 +14,6 @@ enum {
 	LATENCY_MAX_MS = 60 * 1000,
 	RETRY_DEFAULT_US = 30 * US_PER_SECOND,
 	IDLE_TIMEOUT_DEFAULT_US = 300 * US_PER_SECOND, /* RFC 4787, REQ-5 */
-	MAX_FLOWS = UINT16_MAX + 1,                    /* as many as there are tags */
 	SECONDS_MAX = 1000000000, /* thirty years: longer than anyone waits, and no overflow */
 };
 
@@ -207,10 +207,10 @@ static bool parse_option(struct options *options, int found, char **argv,
 	case 'i':
 		return parse_interval("idle timeout", &options->idle_timeout_us, error);
 	case 'n':
-		if (parse_number(optarg, MAX_FLOWS, &options->max_flows))
+		if (parse_number(optarg, TAGS, &options->max_flows))
 			return true;
 		snprintf(error, OPTIONS_ERROR_SIZE, "bad number of flows '%s': expected 1 to %d",
-			optarg, MAX_FLOWS);
+			optarg, TAGS);
 		return false;
 	case 'l':
 		if (parse_time(optarg, US_PER_MS, LATENCY_MAX_MS, &options->latency_us))
@@ -281,7 +281,7 @@ enum options_result options_parse(struct options *options, enum program program,
 		.latency_us = LATENCY_DEFAULT_US,
 		.linger_us = LINGER_DEFAULT_US,
 		.idle_timeout_us = IDLE_TIMEOUT_DEFAULT_US,
-		.max_flows = MAX_FLOWS,
+		.max_flows = TAGS,
 	};
 	while (own < argc && strcmp(argv[own], "--") != 0)
 		own++;

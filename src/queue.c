@@ -26,13 +26,13 @@
 #include <string.h>
 
 #include "frame.h"
+#include "tags.h"
 #include "util.h"
 
 #define BLOCKS(size) ((uint32_t)(((size) + BLOCK_SIZE - 1) / BLOCK_SIZE))
 
 enum {
 	BLOCK_SIZE = 512,
-	LANES = UINT16_MAX + 1,
 	RESERVE = BLOCKS(FRAME_SIZE_MAX) + 2 * BLOCKS(QUEUE_CONTROL_MAX),
 	QUANTUM = 1514 + FRAME_HEADER_SIZE, /* as in RFC 8290, 5.2.4; about one datagram */
 	INTERVAL_US = 100 * US_PER_MS,      /* CoDel, as RFC 8289 recommends, */
@@ -79,7 +79,7 @@ bool queue_init(struct queue *queue, size_t capacity)
 		.stale_us = UINT64_MAX,
 		.arena = malloc(blocks * BLOCK_SIZE),
 		.blocks = calloc(blocks, sizeof(struct block)),
-		.lanes = calloc(LANES, sizeof(struct lane)),
+		.lanes = calloc(TAGS, sizeof(struct lane)),
 		.shelves = calloc(1 + (size_t)limit, sizeof(struct lane_list)),
 		.block_limit = limit,
 		.blocks_seen = 1,
