@@ -4,12 +4,13 @@
 # make bench      what a datagram costs, how many go through and how soon, beside a floor
 # make bench-latency, bench-memory, bench-ablation
 #                 how late a small flow is beside a large one; what flows cost; what each thing
-#                 done for speed is worth (BENCH=quick for less of all)
+#                 done for speed is worth (BENCH=quick, ROUNDS=N)
 # make lint       what else can be checked without running anything
 # make static     the same programs without shared libraries, small where musl-gcc is installed
-# make install    into DESTDIR and PREFIX
+# make install    into DESTDIR and PREFIX (and make uninstall)
 #
-# V=1 shows the commands. Each variant (SAN, PORTABLE, static, another CC) has a folder of its own.
+# V=1 shows the commands. SAN, PORTABLE, WERROR and static have folders of their own; for another CC
+# say BUILD=folder, or make clean first.
 
 VERSION = 0.1.0
 

@@ -75,7 +75,7 @@ static const char help_dec[] =
 	"  -u, --unidirectional   receive only: write no frames, take no replies\n"
 	"  -i, --idle=SECONDS     forget a flow without datagrams after that long (300)\n"
 	"  -n, --max-flows=N      at most N flows at once\n"
-	"  -t, --linger=SECONDS   wait for late replies after the end of input (0.5)\n"
+	"  -t, --linger=SECONDS   time for late replies, and for the queue at the end (0.5)\n"
 	"  -b, --bind=HOST        source address of the datagrams\n" HELP_OPTIONS_BOTH;
 
 const char *options_help(enum program program)

@@ -79,7 +79,7 @@ enum receiver_result receiver_read(struct receiver *receiver, uint64_t now_us)
 	return RECEIVER_OK;
 }
 
-/* Returns whether the frame is for the caller. */
+/* Returns RECEIVER_OK if the frame is for the caller, RECEIVER_MORE if it has been dealt with. */
 static enum receiver_result accept_frame(struct receiver *receiver, const struct frame *frame)
 {
 	char error[CONTROL_ERROR_SIZE];

@@ -10,7 +10,7 @@
 
 enum {
 	RECEIVE_BUFFER_SIZE = 4 * 1024 * 1024,
-	BATCH_BYTES = 256 * 1024,   /* more than one message can bring */
+	BATCH_BYTES = 256 * 1024,   /* more than one message brings: the limit is never 0 */
 	SEGMENTS_BYTES_MAX = 65000, /* in one message: a little less than the largest datagram */
 };
 

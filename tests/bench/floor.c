@@ -1,12 +1,12 @@
 /*
- * The floor: about the least that a pair like uott can cost. One flow, nothing checked, nothing
- * dropped, blocking writes; a way back, which goes to whoever sent last. Not a tunnel.
+ * The floor: about the least that a pair like uott can cost. Without -s one flow, nothing checked,
+ * nothing dropped, blocking writes; a way back, which goes to whoever sent last. Not a tunnel.
  *
  *   floor [-p | -s] enc PORT        UDP on loopback -> frames on standard output, and back
  *   floor [-p | -s] dec HOST PORT   frames on standard input -> UDP, and back
  *
  *   -p  plain: without UDP_SEGMENT, sendmmsg only
- *   -s  the same, with a socket for each port that datagrams came from; no way back
+ *   -s  sockets: one for each port that datagrams came from, and a call for each; no way back
  */
 #include <err.h>
 #include <netdb.h>

@@ -44,7 +44,7 @@ static pid_t run(char **arguments, int input, int output)
 		return pid;
 	dup2(input, STDIN_FILENO);
 	dup2(output, STDOUT_FILENO);
-	for (int fd = 3; fd < 20; fd++)
+	for (int fd = 3; fd < 20; fd++) /* the other ends of the pipes, lest they never close */
 		close(fd);
 	execvp(arguments[0], arguments);
 	err(127, "%s", arguments[0]);
