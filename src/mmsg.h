@@ -12,7 +12,7 @@
 
 #include <netinet/udp.h>
 
-#ifdef UDP_SEGMENT
+#if defined(UDP_SEGMENT) && defined(UDP_GRO)
 #define SEGMENTS_MAX 64           /* datagrams sent in one message; newer kernels allow more */
 #define SEGMENTS_RECEIVED_MAX 512 /* far more than any kernel puts into one */
 #endif

@@ -84,12 +84,13 @@ static bool reopen_output_nonblocking(void)
 
 static void measure_pipe(struct transport *transport)
 {
-	transport->pipe_size_max = PIPE_SIZE_MAX;
 #if defined(F_GETPIPE_SZ) && !defined(UOTT_PORTABLE)
 	int size = fcntl(transport->output, F_GETPIPE_SZ);
 
 	if (size > 0)
 		transport->pipe_size = (size_t)size;
+#else
+	(void)transport;
 #endif
 }
 
@@ -112,7 +113,7 @@ static enum output_way choose_output_way(void)
 const char *transport_use_stdio(
 	struct transport *transport, const struct stdio *stdio, bool reads, bool writes)
 {
-	*transport = (struct transport){.input = -1, .output = -1};
+	*transport = (struct transport){.input = -1, .output = -1, .pipe_size_max = PIPE_SIZE_MAX};
 	if (reads && stdio->input_closed)
 		return "standard input is closed: expected frames from there, or -- COMMAND";
 	if (reads && isatty(STDIN_FILENO))
@@ -139,7 +140,7 @@ int transport_run(struct transport *transport, char *const command[], bool reads
 {
 	int status;
 
-	*transport = (struct transport){.input = -1, .output = -1, .output_way = OUTPUT_PLAIN};
+	*transport = (struct transport){.input = -1, .output = -1, .pipe_size_max = PIPE_SIZE_MAX};
 	status = child_start(
 		&transport->child, command, &transport->output, reads ? &transport->input : NULL);
 	if (status == 0)
@@ -226,13 +227,14 @@ void transport_widen(struct transport *transport, size_t bytes)
 {
 #ifdef F_SETPIPE_SZ
 	size_t wanted = min_size(bytes, transport->pipe_size_max);
-	size_t size = transport->pipe_size;
+	size_t size;
 
-	if (size == 0 || size >= wanted)
+	if (transport->pipe_size == 0 || transport->pipe_size >= wanted)
 		return;
-	while (size < wanted)
+	measure_pipe(transport); /* the reader may have widened it */
+	for (size = transport->pipe_size; size < wanted;)
 		size *= 2;
-	if (fcntl(transport->output, F_SETPIPE_SZ, (int)size) >= 0)
+	if (size == transport->pipe_size || fcntl(transport->output, F_SETPIPE_SZ, (int)size) >= 0)
 		transport->pipe_size = size;
 	else /* trying once was enough */
 		transport->pipe_size_max = transport->pipe_size;

@@ -396,6 +396,8 @@ static bool pause_for_retry(struct tunnel *tunnel)
 		loop_remove(&tunnel->loop, transport->output, SOURCE_OUTPUT);
 	tunnel->event_count = tunnel->event_next = 0;
 	sender_pause(&tunnel->sender);
+	/* Into the queue, where all that has tags of this stream is dealt with. */
+	sender_flush(&tunnel->sender, tunnel->now_us);
 	transport_close_output(transport);
 	finish_child(tunnel, min_u64(tunnel->options->linger_us, RETRY_PATIENCE_US));
 	transport_close_input(transport);

@@ -129,6 +129,31 @@ counted() { # KEY VALUE
   [ "$(counter enc.err "$1")" = "$2" ]
 }
 
+@test "a reply that arrives with the end of one stream does not get into the next" {
+  start_peer target hold
+  local target=$pid
+  start dec "$dec" -v -r1 "127.0.0.1:$port" -- bash -c '
+    if [ -e second ]; then exec cat >stream; fi
+    : >second
+    printf "UOTT\xff\xff\x05\x00hello"
+    until [ -e arrived ]; do read -rt 0.01 <> <(:); done
+    printf "this is no frame" && : >corrupted
+    exec sleep 60'
+  local dec_pid=$pid
+  wait_until grep -q held target.out
+  kill -STOP "$dec_pid"
+  printf release | "$peer" post 127.0.0.1 "$port"
+  finish "$target"
+  : >arrived
+  wait_until [ -e corrupted ]
+  kill -CONT "$dec_pid"
+  wait_until [ -e stream ]
+  kill "$dec_pid"
+  finish "$dec_pid"
+  expect_equal "$(wc -c <stream)" 0
+  expect_said dec.err "drop_pipe_closed=1"
+}
+
 @test "a dead transport is found after 45 s of silence: without -r it is an error" {
   start_peer echo echo
   mapfile -t note < <(noted)
