@@ -111,15 +111,18 @@ static bool parse_interval(
 	return false;
 }
 
-/* A decimal number from 1 to `max`. */
-static bool parse_number(const char *text, size_t max, size_t *result)
+static bool parse_max_flows(
+	struct options *options, const char *text, char error[static OPTIONS_ERROR_SIZE])
 {
 	size_t digits = strspn(text, "0123456789");
+	bool is_number = digits > 0 && digits <= 9 && text[digits] == '\0';
 
-	if (digits == 0 || digits > 9 || text[digits] != '\0')
-		return false;
-	*result = strtoul(text, NULL, 10);
-	return *result >= 1 && *result <= max;
+	options->max_flows = is_number ? strtoul(text, NULL, 10) : 0;
+	if (options->max_flows >= 1 && options->max_flows <= TAGS)
+		return true;
+	snprintf(error, OPTIONS_ERROR_SIZE, "bad number of flows '%s': expected 1 to %d", text,
+		TAGS);
+	return false;
 }
 
 static bool parse_source(
@@ -207,11 +210,7 @@ static bool parse_option(struct options *options, int found, char **argv,
 	case 'i':
 		return parse_interval("idle timeout", &options->idle_timeout_us, error);
 	case 'n':
-		if (parse_number(optarg, TAGS, &options->max_flows))
-			return true;
-		snprintf(error, OPTIONS_ERROR_SIZE, "bad number of flows '%s': expected 1 to %d",
-			optarg, TAGS);
-		return false;
+		return parse_max_flows(options, optarg, error);
 	case 'l':
 		if (parse_time(optarg, US_PER_MS, LATENCY_MAX_MS, &options->latency_us))
 			return true;
