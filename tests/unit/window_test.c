@@ -613,6 +613,15 @@ static void jitter(void)
 	run(&scenario, 70, 90);
 }
 
+static void run_over(struct scenario *scenario, const char *name, double mbit, double back_mbit,
+	uint64_t delay_us, double wanted_p99_ms, double wanted_share)
+{
+	scenario->name = name;
+	scenario->there = (struct path){.mbit = mbit, .delay_us = delay_us};
+	scenario->back = (struct path){.mbit = back_mbit, .delay_us = delay_us};
+	run(scenario, wanted_p99_ms, wanted_share);
+}
+
 static void both_ways(void)
 {
 	struct scenario scenario = {
@@ -621,19 +630,11 @@ static void both_ways(void)
 		.run_us = SECONDS(15),
 	};
 
-	scenario.name = "1 Mbit/s, 5 ms, both ways";
-	scenario.there = (struct path){.mbit = 1, .delay_us = 5000};
-	run(&scenario, 45, 90);
-	scenario.name = "1 Mbit/s, 5 ms, back 0.1 s later";
+	run_over(&scenario, "1 Mbit/s, 5 ms, both ways", 1, 1, 5000, 45, 90);
 	scenario.load_back.from_us = 100000;
-	run(&scenario, 50, 90);
-	scenario.name = "10 Mbit/s, 5 ms, back 0.1 s later";
-	scenario.there.mbit = 10;
-	run(&scenario, 25, 95);
-	scenario.name = "20 and 1 Mbit/s, 10 ms, back 0.1 s later";
-	scenario.there = (struct path){.mbit = 20, .delay_us = 10000};
-	scenario.back = (struct path){.mbit = 1, .delay_us = 10000};
-	run(&scenario, 60, 80);
+	run_over(&scenario, "1 Mbit/s, 5 ms, back 0.1 s later", 1, 1, 5000, 50, 90);
+	run_over(&scenario, "10 Mbit/s, 5 ms, back 0.1 s later", 10, 10, 5000, 25, 95);
+	run_over(&scenario, "20 and 1 Mbit/s, 10 ms, back 0.1 s later", 20, 1, 10000, 60, 80);
 }
 
 static void slow_way_back(void)
@@ -672,17 +673,10 @@ static void no_times_both_ways(void)
 		.has_no_times = true,
 	};
 
-	scenario.name = "1 Mbit/s, 5 ms, both ways, no times";
-	scenario.there = (struct path){.mbit = 1, .delay_us = 5000};
-	run(&scenario, 100, 50);
-	scenario.name = "10 Mbit/s, 5 ms, back 0.1 s later, no times";
-	scenario.there.mbit = 10;
+	run_over(&scenario, "1 Mbit/s, 5 ms, both ways, no times", 1, 1, 5000, 100, 50);
 	scenario.load_back.from_us = 100000;
-	run(&scenario, 100, 50);
-	scenario.name = "20 and 1 Mbit/s, 10 ms, both ways, no times";
-	scenario.there = (struct path){.mbit = 20, .delay_us = 10000};
-	scenario.back = (struct path){.mbit = 1, .delay_us = 10000};
-	run(&scenario, 100, 30);
+	run_over(&scenario, "10 Mbit/s, 5 ms, back 0.1 s later, no times", 10, 10, 5000, 100, 50);
+	run_over(&scenario, "20 and 1 Mbit/s, 10 ms, both ways, no times", 20, 1, 10000, 100, 30);
 }
 
 /* The far side is there after 3 s: what waited for it was not under way for that long. */
