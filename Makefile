@@ -2,9 +2,8 @@
 # make demo       see them work
 # make test       all tests (SAN=1: under ASan and UBSan; PORTABLE=1: with POSIX calls only)
 # make bench      what a datagram costs, how many go through and how soon, beside a floor
-# make bench-latency, bench-memory, bench-ablation
-#                 how late a small flow is beside a large one; what flows cost; what each thing
-#                 done for speed is worth (BENCH=quick, ROUNDS=N)
+# make bench-latency, bench-memory
+#                 how late a small flow is beside a large one; what flows cost (BENCH=quick, ROUNDS=N)
 # make lint       what else can be checked without running anything
 # make static     the same programs without shared libraries, small where musl-gcc is installed
 # make install    into DESTDIR and PREFIX (and make uninstall)
@@ -49,20 +48,19 @@ endif
 # program goes without the functions that only the other one needs.
 SMALL = -fno-asynchronous-unwind-tables -ffunction-sections
 ifeq ($(shell uname -s),Linux)
-LINK_SMALL = -Wl,--gc-sections
+LINK_SMALL = -Wl,--gc-sections -Wl,-z,noseparate-code # no padding between code and constants
 endif
 NEEDED += -std=c11 -D_GNU_SOURCE -D__APPLE_USE_RFC_3542 -DUOTT_VERSION='"$(VERSION)"' \
 	$(WARNINGS) $(SMALL)
 COMPILE = $(CC) $(CPPFLAGS) $(NEEDED) -MMD -MP $(CFLAGS)
 LINK    = $(CC) $(NEEDED) $(CFLAGS) $(LINK_SMALL) $(LDFLAGS)
 
-PURE    = address backoff control counters flow frame options queue siphash stats tags window
-COMMON  = $(PURE) child descriptors log loop-epoll loop-poll receiver sender signals transport \
-	tunnel udp
+PURE    = address control counters flow frame options queue receiver sender siphash tags window
+COMMON  = $(PURE) command log loop-epoll loop-poll pipe report signals stream tunnel udp usage
 HOT     = flow queue sender siphash
 TOOLS   = far load peer slowpipe
 PROGRAMS = $(BUILD)/uott-enc $(BUILD)/uott-dec
-UNIT_TESTS = $(PURE:%=$(BUILD)/tests/%_test)
+UNIT_TESTS = $(PURE:%=$(BUILD)/tests/%_test) $(BUILD)/tests/command_test
 BENCH_TOOLS = floor start
 TEST_TOOLS = $(TOOLS:%=$(BUILD)/tests/%) $(BUILD)/tests/clock.so
 
@@ -84,17 +82,19 @@ $(BUILD)/%.o: src/%.c Makefile
 	mkdir -p $(@D)
 	$(COMPILE) -c -o $@ $<
 
-$(UNIT_TESTS): $(BUILD)/tests/%: tests/unit/%.c $(PURE:%=$(BUILD)/%.o) Makefile
+UNITS = $(PURE:%=$(BUILD)/%.o) $(BUILD)/command.o
+$(UNIT_TESTS): $(BUILD)/tests/%: tests/unit/%.c $(UNITS) Makefile
 	mkdir -p $(@D)
-	$(COMPILE) -Isrc $(LDFLAGS) -o $@ $< $(PURE:%=$(BUILD)/%.o)
+	$(COMPILE) -Isrc $(LDFLAGS) -o $@ $< $(UNITS)
 
 $(BUILD)/tests/clock.so: tests/tools/clock.c Makefile
 	mkdir -p $(@D)
 	$(CC) -D_GNU_SOURCE $(WARNINGS) -Wno-pedantic -O2 -fPIC -shared -o $@ $< -ldl
 
+$(BUILD)/tests/load: $(addprefix tests/tools/,judge.c judge.h congestion.c congestion.h tool.h)
 $(TOOLS:%=$(BUILD)/tests/%): $(BUILD)/tests/%: tests/tools/%.c Makefile
 	mkdir -p $(@D)
-	$(COMPILE) $(LDFLAGS) -o $@ $<
+	$(COMPILE) $(LDFLAGS) -o $@ $(filter %.c,$^)
 
 $(BENCH_TOOLS:%=$(BUILD)/tests/%): $(BUILD)/tests/%: tests/bench/%.c Makefile
 	mkdir -p $(@D)
@@ -114,7 +114,7 @@ test:
 check: all $(UNIT_TESTS) $(TEST_TOOLS)
 	BUILD=$(abspath $(BUILD)) tests/run $(BATS_ARGS)
 
-BENCHES = bench-latency bench-memory bench-ablation
+BENCHES = bench-latency bench-memory
 bench: bench-throughput
 bench-throughput $(BENCHES): bench-%: all $(TEST_TOOLS) $(BENCH_TOOLS:%=$(BUILD)/tests/%)
 	BUILD=$(abspath $(BUILD)) tests/bench/$* $(BENCH_ARGS)

@@ -1,55 +1,43 @@
 /*
- * How this works: dec speaks first, with HELLO, once it knows by tag 65535 that it talks to one of
- * ours; enc answers with HELLO. From then on, each side says how much it has read (ACK), at most
- * once a turn and only if that was more than an ACK: so ACKs do not answer each other for ever, and
- * an idle tunnel is silent. Who has flows and has sent nothing for 15 s sends PING; the ACK that
- * answers it is the proof of life. Where frames wait, and ACKs among them, ACKs are fewer and tell
- * by TIME how long they were on their way.
+ * How this works: dec speaks first. When the tag of the first data frame tells it that the far side
+ * is one of ours, it sends HELLO; enc answers with HELLO. From then on each side says how much it
+ * has read (ACK), at most once a turn. An ACK is due for all frames but ACK and TIME; so ACKs do
+ * not answer each other for ever, and an idle tunnel is silent. A side that has flows and has sent
+ * nothing for 15 s sends PING; the ACK that answers it is the proof of life. Where frames wait, and
+ * ACKs among them, there are fewer ACKs, and TIME tells how long each was on its way.
  */
 #include "control.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "util.h"
-#include "window.h"
 
 enum {
 	HELLO_VERSION = 1,
 	PING_INTERVAL_US = 15 * US_PER_SECOND,
 	SILENCE_MAX_US = 45 * US_PER_SECOND,
-	ACKS_UNANSWERED_MAX = 1024, /* bytes */
+	ACK_INTERVAL_US = 5 * US_PER_MS, /* while frames wait: more would take their room */
+	ACKS_UNANSWERED_MAX = 1024,      /* bytes */
 };
+
+static_assert(PING_INTERVAL_US < SILENCE_MAX_US / 2, "one lost PING is no dead transport");
+static_assert(ACKS_UNANSWERED_MAX > CONTROL_TIME_SIZE + CONTROL_ACK_SIZE, "ACKs die out");
 
 void control_init(struct control *control, bool is_dec, bool has_way_back, uint64_t now_us)
 {
 	memset(control, 0, offsetof(struct control, closes));
 	control->is_dec = is_dec;
 	control->has_way_back = has_way_back;
-	control->quiet_us = control->silent_us = now_us;
+	control->last_sent_us = control->silence_since_us = now_us;
 }
 
-bool control_is_on(const struct control *control)
-{
-	return control->hello_received && (control->hello_sent || control->hello_due) &&
-	       !control->input_ended;
-}
+/* --- what is read --------------------------------------------------------------------------- */
 
-void control_input_ended(struct control *control)
+void control_bytes_read(struct control *control, uint64_t now_us)
 {
-	control->input_ended = true;
-}
-
-void control_heard(struct control *control, uint64_t now_us)
-{
-	control->heard_us = control->silent_us = now_us;
-}
-
-void control_consumed(struct control *control, uint64_t consumed, size_t part)
-{
-	control->consumed = consumed;
-	control->ack_due |= consumed - control->told >= ACKS_UNANSWERED_MAX;
-	control->ack_due |= part > CONTROL_TIME_SIZE + CONTROL_ACK_SIZE;
+	control->last_read_us = control->silence_since_us = now_us;
 }
 
 void control_data_frame(struct control *control, uint16_t tag)
@@ -60,7 +48,19 @@ void control_data_frame(struct control *control, uint16_t tag)
 	control->ack_due = true;
 }
 
-/* What is known of each type; of others, which are skipped, nothing. */
+void control_consumed(struct control *control, uint64_t consumed, size_t part)
+{
+	control->consumed = consumed;
+	control->ack_due |= consumed - control->last_ack >= ACKS_UNANSWERED_MAX;
+	control->ack_due |= part > CONTROL_TIME_SIZE + CONTROL_ACK_SIZE;
+}
+
+void control_input_ended(struct control *control)
+{
+	control->input_ended = true;
+}
+
+/* Each type of control frame; index 0 is any other one, which is skipped. */
 static const struct type {
 	const char *name;
 	uint16_t body_min;
@@ -78,13 +78,13 @@ static bool accept_ack(struct control *control, const struct frame *frame)
 	uint64_t consumed = le64_load(frame->payload);
 
 	if (!control->has_way_back)
-		return true; /* a recording: this is not about our stream */
+		return true; /* the recording of a stream that had an answer: not about us */
 	if (consumed < control->acked || consumed > control->sent)
 		return false;
 	control->acked = consumed;
-	control->has_far_time = control->time_came;
-	control->far_us = control->time_us;
-	control->time_came = false;
+	control->has_ack_time = control->has_next_time;
+	control->ack_time_us = control->next_time_us;
+	control->has_next_time = false;
 	return true;
 }
 
@@ -104,8 +104,8 @@ bool control_accept(
 		return false;
 	}
 	if (frame->type == CONTROL_TIME) {
-		control->time_came = true;
-		control->time_us = le32_load(frame->payload);
+		control->has_next_time = true;
+		control->next_time_us = le32_load(frame->payload);
 		return true;
 	}
 	if (frame->type != CONTROL_ACK)
@@ -122,9 +122,88 @@ bool control_accept(
 	return true;
 }
 
+/* --- what is known -------------------------------------------------------------------------- */
+
+bool control_is_on(const struct control *control)
+{
+	return control->hello_received && (control->hello_sent || control->hello_due) &&
+	       !control->input_ended;
+}
+
+enum control_peer control_peer(const struct control *control)
+{
+	bool has_hello = control->hello_received || control->hello_sent || control->hello_due;
+
+	if (control->input_ended || !control->has_way_back)
+		return PEER_PLAIN;
+	if (control_is_on(control) && control->acked > 0)
+		return PEER_ACKNOWLEDGES;
+	return control->data_seen && !has_hello ? PEER_PLAIN : PEER_UNKNOWN;
+}
+
+uint64_t control_sent_bytes(const struct control *control)
+{
+	return control->sent;
+}
+
+uint64_t control_acked_bytes(const struct control *control)
+{
+	return control->acked;
+}
+
+bool control_ack_time(const struct control *control, uint32_t *read_us)
+{
+	*read_us = control->ack_time_us;
+	return control->has_ack_time;
+}
+
+static bool is_owed(const struct control *control)
+{
+	return control->acked < control->must_be_acked;
+}
+
+bool control_is_dead(const struct control *control, uint64_t now_us)
+{
+	return control_is_on(control) && is_owed(control) &&
+	       now_us - control->silence_since_us >= SILENCE_MAX_US;
+}
+
+/* When an ACK that is due may leave. */
+static uint64_t next_ack_us(const struct control *control)
+{
+	return control->frames_wait ? control->last_ack_us + ACK_INTERVAL_US : 0;
+}
+
+uint64_t control_deadline_us(const struct control *control, bool is_blocked)
+{
+	uint64_t deadline_us = UINT64_MAX;
+
+	if (!control_is_on(control))
+		return UINT64_MAX;
+	if (is_owed(control))
+		deadline_us = control->silence_since_us + SILENCE_MAX_US;
+	if (control->ack_due && !is_blocked)
+		deadline_us = min_u64(deadline_us, next_ack_us(control));
+	if (!is_blocked && (is_owed(control) || control->has_flows))
+		deadline_us = min_u64(deadline_us, control->last_sent_us + PING_INTERVAL_US);
+	return deadline_us;
+}
+
+/* --- what is sent --------------------------------------------------------------------------- */
+
+void control_set_has_flows(struct control *control, bool has_flows)
+{
+	control->has_flows = has_flows;
+}
+
+void control_set_frames_wait(struct control *control, bool frames_wait)
+{
+	control->frames_wait = frames_wait;
+}
+
 void control_close(struct control *control, uint16_t tag)
 {
-	uint8_t *due = &control->close_due[tag / 8];
+	uint8_t *due = &control->is_close_due[tag / 8];
 	uint8_t bit = (uint8_t)(1 << tag % 8);
 
 	if (!control_is_on(control) || *due & bit)
@@ -133,70 +212,71 @@ void control_close(struct control *control, uint16_t tag)
 	control->closes[(control->close_first + control->close_count++) % TAGS] = tag;
 }
 
-/* Returns the size of the frame, whose body is still to be written. */
-static size_t put_header(uint8_t *frame, uint16_t type, uint16_t length)
+static bool is_ping_due(const struct control *control, uint64_t now_us)
 {
+	return control_is_on(control) && (control->has_flows || is_owed(control)) &&
+	       now_us - control->last_sent_us >= PING_INTERVAL_US;
+}
+
+/* Appends the header of a frame with `length` bytes of body. Returns where the body goes. */
+static uint8_t *put_frame(uint8_t *bytes, size_t *used, uint16_t type, uint16_t length)
+{
+	uint8_t *frame = bytes + *used;
+
 	frame_put_header(frame, FRAME_CONTROL, type, length);
-	return FRAME_HEADER_SIZE + (size_t)length;
+	*used += FRAME_HEADER_SIZE + (size_t)length;
+	return frame + FRAME_HEADER_SIZE;
 }
 
-static bool is_ping_due(const struct control *control, bool has_flows, uint64_t now_us)
+static void put_hello(struct control *control, uint8_t *bytes, size_t *used)
 {
-	return control_is_on(control) && (has_flows || control->acked < control->owed) &&
-	       now_us - control->quiet_us >= PING_INTERVAL_US;
+	le16_store(put_frame(bytes, used, CONTROL_HELLO, 2), HELLO_VERSION);
+	control->hello_due = false;
+	control->hello_sent = true;
 }
 
-/* When an ACK that is due may leave. */
-static uint64_t ack_time_us(const struct control *control)
+static void put_ack(struct control *control, uint64_t now_us, uint8_t *bytes, size_t *used)
 {
-	return control->time_wanted ? control->told_us + WINDOW_ACK_INTERVAL_US : 0;
-}
-
-size_t control_urgent(struct control *control, bool has_flows, uint64_t now_us,
-	uint8_t bytes[static CONTROL_URGENT_MAX], size_t *ack_size)
-{
-	size_t used = 0;
-
-	*ack_size = 0;
-	if (control->hello_due) {
-		used += put_header(bytes, CONTROL_HELLO, 2);
-		le16_store(bytes + FRAME_HEADER_SIZE, HELLO_VERSION);
-		control->hello_due = false;
-		control->hello_sent = true;
-	}
-	if (!control->hello_sent)
-		return 0;
-	if (is_ping_due(control, has_flows, now_us))
-		used += put_header(bytes + used, CONTROL_PING, 0);
-	if (!control->ack_due || now_us < ack_time_us(control))
-		return used;
-	*ack_size = CONTROL_ACK_SIZE;
-	if (control->time_wanted) {
-		le32_store(bytes + used + FRAME_HEADER_SIZE, (uint32_t)control->heard_us);
-		used += put_header(bytes + used, CONTROL_TIME, 4);
-		*ack_size += CONTROL_TIME_SIZE;
-	}
-	le64_store(bytes + used + FRAME_HEADER_SIZE, control->consumed);
-	used += put_header(bytes + used, CONTROL_ACK, 8);
+	if (control->frames_wait)
+		le32_store(
+			put_frame(bytes, used, CONTROL_TIME, 4), (uint32_t)control->last_read_us);
+	le64_store(put_frame(bytes, used, CONTROL_ACK, 8), control->consumed);
 	control->ack_due = false;
-	control->told = control->consumed;
-	control->told_us = now_us;
-	return used;
+	control->last_ack = control->consumed;
+	control->last_ack_us = now_us;
 }
 
-size_t control_closes(struct control *control, uint8_t bytes[static CONTROL_CLOSES_MAX])
+static void put_closes(struct control *control, uint8_t *bytes, size_t *used)
 {
-	size_t used = 0;
-
-	while (control->close_count > 0 && used < CONTROL_CLOSES_MAX) {
+	for (int i = 0; i < CONTROL_CLOSES_MAX && control->close_count > 0; i++) {
 		uint16_t tag = control->closes[control->close_first];
 
-		le16_store(bytes + used + FRAME_HEADER_SIZE, tag);
-		used += put_header(bytes + used, CONTROL_CLOSE, 2);
-		control->close_due[tag / 8] &= (uint8_t) ~(1 << tag % 8);
+		le16_store(put_frame(bytes, used, CONTROL_CLOSE, 2), tag);
+		control->is_close_due[tag / 8] &= (uint8_t) ~(1 << tag % 8);
 		control->close_first = (control->close_first + 1) % TAGS;
 		control->close_count--;
 	}
+}
+
+size_t control_gather(struct control *control, uint64_t now_us,
+	uint8_t bytes[static CONTROL_BYTES_MAX], size_t *ack_size)
+{
+	size_t used = 0, before;
+
+	*ack_size = 0;
+	if (control->hello_due)
+		put_hello(control, bytes, &used);
+	if (!control->hello_sent)
+		return 0;
+	if (is_ping_due(control, now_us))
+		(void)put_frame(bytes, &used, CONTROL_PING, 0);
+	before = used;
+	if (control->ack_due && now_us >= next_ack_us(control))
+		put_ack(control, now_us, bytes, &used);
+	if (control->close_count > 0)
+		put_closes(control, bytes, &used);
+	else
+		*ack_size = used - before;
 	return used;
 }
 
@@ -204,33 +284,11 @@ void control_sent(struct control *control, size_t count, size_t unanswered, uint
 {
 	if (count == 0)
 		return;
-	control->quiet_us = now_us;
+	control->last_sent_us = now_us;
 	control->sent += count;
 	if (count <= unanswered)
 		return;
-	if (control->acked >= control->owed)
-		control->silent_us = now_us;
-	control->owed = control->sent - unanswered;
-}
-
-bool control_is_dead(const struct control *control, uint64_t now_us)
-{
-	return control_is_on(control) && control->acked < control->owed &&
-	       now_us - control->silent_us >= SILENCE_MAX_US;
-}
-
-uint64_t control_deadline_us(const struct control *control, bool has_flows, bool blocked)
-{
-	bool owed = control->acked < control->owed;
-	uint64_t deadline_us = UINT64_MAX;
-
-	if (!control_is_on(control))
-		return UINT64_MAX;
-	if (owed)
-		deadline_us = control->silent_us + SILENCE_MAX_US;
-	if (control->ack_due && !blocked)
-		deadline_us = min_u64(deadline_us, ack_time_us(control));
-	if (!blocked && (owed || has_flows))
-		deadline_us = min_u64(deadline_us, control->quiet_us + PING_INTERVAL_US);
-	return deadline_us;
+	if (!is_owed(control))
+		control->silence_since_us = now_us;
+	control->must_be_acked = control->sent - unanswered;
 }

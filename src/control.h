@@ -1,7 +1,9 @@
 /*
- * What two of ours say to each other besides datagrams: HELLO, ACK, CLOSE, PING and TIME; see
- * uott(5). Knows what is due and what is owed. Pure: time is an argument, bytes go through the
- * caller.
+ * What two of our programs say to each other besides datagrams: HELLO, ACK, CLOSE, PING and TIME;
+ * see uott(5). Knows what is due here and what the far side has said. Its fields are private.
+ *
+ * Times are in microseconds on a clock that never goes back; amounts are bytes of a stream since
+ * its start. Pure: no descriptor, no clock, no log.
  */
 #ifndef CONTROL_H
 #define CONTROL_H
@@ -14,97 +16,127 @@
 #include "tags.h"
 
 enum {
-	CONTROL_URGENT_MAX = 4 * FRAME_HEADER_SIZE + 2 + 4 + 8, /* HELLO, PING, TIME and ACK */
+	CONTROL_HELLO_SIZE = FRAME_HEADER_SIZE + 2,
 	CONTROL_ACK_SIZE = FRAME_HEADER_SIZE + 8,
-	CONTROL_TIME_SIZE = FRAME_HEADER_SIZE + 4,
 	CONTROL_CLOSE_SIZE = FRAME_HEADER_SIZE + 2,
-	CONTROL_CLOSES_MAX = 64 * CONTROL_CLOSE_SIZE,
+	CONTROL_PING_SIZE = FRAME_HEADER_SIZE,
+	CONTROL_TIME_SIZE = FRAME_HEADER_SIZE + 4,
+	CONTROL_CLOSES_MAX = 64, /* in one control_gather() */
+	CONTROL_BYTES_MAX = CONTROL_HELLO_SIZE + CONTROL_PING_SIZE + CONTROL_TIME_SIZE +
+			    CONTROL_ACK_SIZE + CONTROL_CLOSES_MAX * CONTROL_CLOSE_SIZE,
 	CONTROL_ERROR_SIZE = 128,
+};
+
+/* What is known of the far side. */
+enum control_peer {
+	PEER_UNKNOWN,      /* it may turn out to acknowledge */
+	PEER_PLAIN,        /* it never acknowledges (any more) */
+	PEER_ACKNOWLEDGES, /* it has done so */
 };
 
 struct control {
 	bool is_dec, has_way_back;
 	bool data_seen; /* the first data frame was read */
 	bool hello_due, hello_sent, hello_received;
-	bool input_ended; /* the far side says nothing any more */
+	bool input_ended;
 	bool ack_due;
-	bool time_wanted;       /* frames wait here, and ACKs with them */
-	uint64_t told, told_us; /* what the last ACK said, and when */
-	uint64_t consumed;      /* bytes read of the other stream, */
-	uint64_t heard_us;      /* the last of them then */
-	uint64_t sent;          /* bytes of our stream that have left, */
-	uint64_t owed;          /* up to where the far side has to say that it has read them, */
-	uint64_t acked;         /* and has said so */
-	bool has_far_time;      /* and when, */
-	uint32_t far_us;        /* by its own clock */
-	bool time_came;         /* for the ACK that follows: */
-	uint32_t time_us;
-	uint64_t quiet_us;  /* since when nothing was sent, */
-	uint64_t silent_us; /* nothing heard, or nothing owed before */
+	bool has_flows;
+	bool frames_wait;
+	uint64_t last_ack, last_ack_us;   /* what our last ACK said, and when */
+	uint64_t consumed, last_read_us;  /* of the other stream, and when the last byte came */
+	uint64_t sent, last_sent_us;      /* of our stream, */
+	uint64_t must_be_acked, acked;    /* how much the far side owes, and has said */
+	uint64_t silence_since_us;        /* nothing was read since, though something is owed */
+	bool has_ack_time, has_next_time; /* the last ACK has a TIME; the next one has */
+	uint32_t ack_time_us, next_time_us;
 	uint32_t close_first, close_count;
-	uint8_t close_due[TAGS / 8]; /* a bit for each tag */
-	uint16_t closes[TAGS];       /* a ring of those that are due */
+	uint8_t is_close_due[TAGS / 8]; /* a bit for each tag */
+	uint16_t closes[TAGS];          /* a ring of those that are due */
 };
 
-/* A stream begins, in which control frames may be sent only if it has a way back. */
+/*
+ * Begins a stream in each direction. Control frames are only sent if there is a way back
+ * (`has_way_back`: this program reads one stream and writes the other).
+ */
 void control_init(struct control *control, bool is_dec, bool has_way_back, uint64_t now_us);
 
-/* Whether the far side understands control frames, and knows that we do. */
-bool control_is_on(const struct control *control);
+/* --- what is read --------------------------------------------------------------------------- */
 
-/* The other stream has ended: nothing will be acknowledged any more. */
-void control_input_ended(struct control *control);
+/* Bytes were read at `now_us`. To be called before the frames in them are accepted. */
+void control_bytes_read(struct control *control, uint64_t now_us);
 
-/* Something was read. */
-void control_heard(struct control *control, uint64_t now_us);
-
-/*
- * All frames that were read whole have been dealt with; `consumed` bytes of the stream have come,
- * the last `part` of them of an unfinished frame. The far side is to be told of a part, unless it
- * may be that of an ACK; and of many ACKs, lest it wait for that.
- */
-void control_consumed(struct control *control, uint64_t consumed, size_t part);
-
-/* A data frame was read: the far side is to be told. The tag of the first one tells who it is. */
+/* A data frame was read. The tag of the first one tells dec whether the far side is one of ours. */
 void control_data_frame(struct control *control, uint16_t tag);
 
 /*
- * Takes a control frame. Returns false if it may not come here or is not as it should be, and says
- * what is wrong in `error`. What CLOSE means is the caller's.
+ * Takes a control frame. Returns false if it may not come here or is malformed, and stores the
+ * reason in `error`. A CLOSE is checked here; what it means is the caller's task.
  */
 bool control_accept(
 	struct control *control, const struct frame *frame, char error[static CONTROL_ERROR_SIZE]);
 
-/* CLOSE is due for the tag, as a question or an answer; if control_is_on(). */
-void control_close(struct control *control, uint16_t tag);
-
 /*
- * Writes the frames that are due and go before all data. Returns how many bytes, 0 when nothing is
- * due. They count as said. *ack_size of the bytes, at the end, are an ACK, with a TIME before it
- * if that is wanted: where ACKs wait for other bytes, it tells how long these were under way, and
- * one ACK every 5 ms must do.
+ * All whole frames were accepted. `consumed` bytes of the stream have come, the last `part` of them
+ * of an unfinished frame. An ACK is due for a part that cannot be an ACK itself, and for many ACKs.
  */
-size_t control_urgent(struct control *control, bool has_flows, uint64_t now_us,
-	uint8_t bytes[static CONTROL_URGENT_MAX], size_t *ack_size);
+void control_consumed(struct control *control, uint64_t consumed, size_t part);
 
-/* The same for CLOSE frames, which must not overtake the data frames of their flows. */
-size_t control_closes(struct control *control, uint8_t bytes[static CONTROL_CLOSES_MAX]);
+/* The stream that is read has ended. From now on the far side acknowledges nothing. */
+void control_input_ended(struct control *control);
 
-/*
- * `count` bytes of the stream have left. The last `unanswered` of them are an ACK, for which alone
- * the far side sends none.
+/* --- what is known -------------------------------------------------------------------------- */
+
+/* Whether each side knows that the other one understands control frames. */
+bool control_is_on(const struct control *control);
+
+enum control_peer control_peer(const struct control *control);
+
+/* How many bytes of our stream have left, and how many of them the far side has read, as it says.
  */
-void control_sent(struct control *control, size_t count, size_t unanswered, uint64_t now_us);
+uint64_t control_sent_bytes(const struct control *control);
+uint64_t control_acked_bytes(const struct control *control);
 
-/*
- * Whether the transport is dead: for 45 s nothing came, though something is owed.
- */
+/* When the last ACK's bytes were read, on the far clock modulo 2^32; false: it does not say. */
+bool control_ack_time(const struct control *control, uint32_t *read_us);
+
+/* Whether the transport is dead: for 45 s nothing was read though something is owed. */
 bool control_is_dead(const struct control *control, uint64_t now_us);
 
 /*
- * When to look at control_urgent() and control_is_dead() again if nothing else happens, or
- * UINT64_MAX. While the pipe is `blocked`, nothing can be sent.
+ * When to call control_gather() and control_is_dead() again if nothing else happens; UINT64_MAX:
+ * never. While the pipe `is_blocked`, nothing can be sent.
  */
-uint64_t control_deadline_us(const struct control *control, bool has_flows, bool blocked);
+uint64_t control_deadline_us(const struct control *control, bool is_blocked);
+
+/* --- what is sent --------------------------------------------------------------------------- */
+
+/* Whether this program has flows: without them it proves no life (PING). */
+void control_set_has_flows(struct control *control, bool has_flows);
+
+/*
+ * Whether data frames wait here, or did until a moment ago. Then an ACK waits among them; so it has
+ * a TIME, and there is one every 5 ms.
+ */
+void control_set_frames_wait(struct control *control, bool frames_wait);
+
+/*
+ * CLOSE is due for the tag, as a question or an answer, if control_is_on(). No data frame of the
+ * flow may be sent any more.
+ */
+void control_close(struct control *control, uint16_t tag);
+
+/*
+ * Writes the frames that are due into `bytes`, 64 CLOSEs at most: to be called until it returns 0.
+ * Returns their size. They count as said (a PING does from control_sent() on) and leave before all
+ * data. The last *ack_size bytes are an ACK, with its TIME.
+ */
+size_t control_gather(struct control *control, uint64_t now_us,
+	uint8_t bytes[static CONTROL_BYTES_MAX], size_t *ack_size);
+
+/*
+ * `count` bytes of the stream have left. The last `unanswered` of them are an ACK (with its TIME)
+ * behind which nothing has left; the far side does not acknowledge it.
+ */
+void control_sent(struct control *control, size_t count, size_t unanswered, uint64_t now_us);
 
 #endif

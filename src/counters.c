@@ -1,18 +1,21 @@
 #include "counters.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 
 #include "util.h"
 
 enum {
-	REPORT_INTERVAL_US = 10 * US_PER_SECOND
+	REPORT_INTERVAL_US = 10 * US_PER_SECOND,
+	RATE_SIZE = 24,
+	PIPE_SIZE = 64,
 };
 
 static const struct {
 	const char *key;
-	const char *cause; /* of a drop: why, for the person who reads the message */
-} names[COUNTERS] = {
+	const char *cause; /* of a drop or refusal, for the person who reads the report */
+} names[] = {
 	[UDP_IN] = {"udp_in", NULL},
 	[UDP_IN_BYTES] = {"udp_in_bytes", NULL},
 	[UDP_OUT] = {"udp_out", NULL},
@@ -33,18 +36,20 @@ static const struct {
 	[RATE] = {"rate", NULL},
 	[RTT_US] = {"rtt_us", NULL},
 	[NOISE_BYTES] = {"noise_bytes", NULL},
-	[REFUSED] = {"refused", "nobody listens at the target, or no way leads there"},
-	[DROP_QUEUE_FULL] = {"drop_queue_full", "the pipe is too slow and the queue full"},
-	[DROP_STALE] = {"drop_stale", "waited too long for the pipe, or the flow was over"},
-	[DROP_CODEL] = {"drop_codel", "the flow sends more than the pipe carries"},
+	[REFUSED] = {"refused", "nobody listens at the target, or it cannot be reached"},
+	[DROP_QUEUE_FULL] = {"drop_queue_full", "the pipe is too slow, and the queue is full"},
+	[DROP_STALE] = {"drop_stale", "the wait for the pipe was too long, or the flow was over"},
+	[DROP_CODEL] = {"drop_codel", "a flow sends more than its share of the pipe"},
 	[DROP_KERNEL] = {"drop_kernel", "the socket's receive buffer was full"},
-	[DROP_TOO_BIG] = {"drop_too_big", "too big to be sent from here as one datagram"},
+	[DROP_TOO_BIG] = {"drop_too_big", "too big to be sent from this host"},
 	[DROP_SEND_FAILED] = {"drop_send_failed", "sending failed"},
-	[DROP_NO_FLOW] = {"drop_no_flow", "the tag belongs to no flow"},
-	[DROP_NO_TAG] = {"drop_no_tag", "as many other clients as there may be are active"},
+	[DROP_NO_FLOW] = {"drop_no_flow", "the reply came too late, or belongs to no flow"},
+	[DROP_NO_TAG] = {"drop_no_tag", "no flow is free for a new client (see -n)"},
 	[DROP_NO_SOCKET] = {"drop_no_socket", "no socket could be opened for the flow"},
 	[DROP_PIPE_CLOSED] = {"drop_pipe_closed", "the pipe was closed"},
 };
+
+static_assert(ARRAY_SIZE(names) == COUNTERS, "each counter has a name");
 
 const char *counter_key(enum counter counter)
 {
@@ -67,21 +72,66 @@ void counters_format(const struct counters *counters, char *text, size_t size)
 			i > 0 ? " " : "", names[i].key, counters->value[i]);
 }
 
+/* Three digits and a unit of thousands: "1.23 M". */
+static const char *format_rate(double rate, char text[static RATE_SIZE])
+{
+	static const char *const units[] = {"", "k", "M", "G"};
+	size_t unit = 0;
+	int decimals;
+
+	for (; rate >= 999.5 && unit + 1 < ARRAY_SIZE(units); unit++)
+		rate /= 1000;
+	decimals = unit == 0 || rate >= 99.95 ? 0 : rate >= 9.995 ? 1 : 2;
+	snprintf(text, RATE_SIZE, "%.*f %s", decimals, rate, units[unit]);
+	return text;
+}
+
+static uint64_t dropped(const struct counters *counters)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = FIRST_DROP; i < COUNTERS; i++)
+		sum += counters->value[i];
+	return sum;
+}
+
+void counters_format_rates(const struct counters *before, const struct counters *after,
+	uint64_t interval_us, char text[static COUNTERS_RATES_SIZE])
+{
+	static const enum counter shown[] = {UDP_IN, UDP_IN_BYTES, UDP_OUT, UDP_OUT_BYTES};
+	char rates[ARRAY_SIZE(shown)][RATE_SIZE], pipe_rate[RATE_SIZE], pipe_text[PIPE_SIZE] = "";
+
+	for (size_t i = 0; i < ARRAY_SIZE(shown); i++) {
+		uint64_t count = after->value[shown[i]] - before->value[shown[i]];
+
+		format_rate((double)count * US_PER_SECOND / (double)interval_us, rates[i]);
+	}
+	if (after->value[RTT_US] > 0)
+		snprintf(pipe_text, PIPE_SIZE, ", pipe %sB/s %.1f ms",
+			format_rate((double)after->value[RATE], pipe_rate),
+			(double)after->value[RTT_US] / US_PER_MS);
+	snprintf(text, COUNTERS_RATES_SIZE,
+		"flows %" PRIu64 ", in %s/s %sB/s, out %s/s %sB/s, queued %" PRIu64
+		", dropped %" PRIu64 "%s",
+		after->value[FLOWS], rates[0], rates[1], rates[2], rates[3], after->value[QUEUED],
+		dropped(after), pipe_text);
+}
+
 bool counters_next_report(
 	struct counters *counters, uint64_t now_us, char *text, size_t size, uint64_t *deadline_us)
 {
 	*deadline_us = UINT64_MAX;
-	for (size_t i = REPORT_FIRST; i < COUNTERS; i++) {
+	for (size_t i = FIRST_REPORTED; i < COUNTERS; i++) {
 		uint64_t count = counters->value[i] - counters->reported[i];
 
 		if (count == 0)
 			continue;
-		if (now_us < counters->quiet_until_us[i]) {
-			*deadline_us = min_u64(*deadline_us, counters->quiet_until_us[i]);
+		if (now_us < counters->next_report_us[i]) {
+			*deadline_us = min_u64(*deadline_us, counters->next_report_us[i]);
 			continue;
 		}
 		counters->reported[i] = counters->value[i];
-		counters->quiet_until_us[i] = now_us + REPORT_INTERVAL_US;
+		counters->next_report_us[i] = now_us + REPORT_INTERVAL_US;
 		snprintf(text, size, "%s %" PRIu64 " datagram%s: %s",
 			i == REFUSED ? "refused" : "dropped", count, count == 1 ? "" : "s",
 			names[i].cause);

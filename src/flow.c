@@ -37,6 +37,16 @@ void flow_table_free(struct flow_table *table)
 	table->bucket_count = 0;
 }
 
+size_t flow_count(const struct flow_table *table)
+{
+	return table->count;
+}
+
+struct flow *flow_oldest(const struct flow_table *table)
+{
+	return table->oldest;
+}
+
 struct flow *flow_find_tag(const struct flow_table *table, uint16_t tag)
 {
 	return table->by_tag[tag];

@@ -55,6 +55,12 @@ void flow_table_init(struct flow_table *table, bool counts_down, const uint8_t h
 /* Frees all flows, and ends the use of the table; descriptors in them are not closed. */
 void flow_table_free(struct flow_table *table);
 
+/* The number of flows. */
+size_t flow_count(const struct flow_table *table);
+
+/* The flow that has been idle longest; NULL without flows. */
+struct flow *flow_oldest(const struct flow_table *table);
+
 struct flow *flow_find_tag(const struct flow_table *table, uint16_t tag);
 
 /*

@@ -1,7 +1,7 @@
 /*
- * How this works: bytes are appended at `end`, frames are taken off at `start`, and nothing is
- * moved until the room behind `end` gets short. The last frame given out stays in front of `start`
- * (from `previous`), because the bytes of a damaged frame tell what damaged it.
+ * How this works: each read appends bytes at `end`, and each frame is taken at `start`. No byte
+ * moves until the room behind `end` is short. The last frame given out, at `previous`, stays in the
+ * buffer: when a wrong byte comes behind it, its own bytes tell what has damaged it.
  *
  *   buffer:  | old | last frame | part of the next | room ...      |
  *                  ^previous    ^start             ^end
@@ -16,8 +16,12 @@
 #include "util.h"
 
 enum {
-	MAGIC_SIZE = 4
+	MAGIC_SIZE = 4,
+	SHOWN_MAX = 8, /* bytes, where the stream is corrupt */
 };
+
+static_assert(FRAME_SIZE_MAX == 65543, "the longest frame of uott(5)");
+static_assert(FRAME_HEADER_SIZE == MAGIC_SIZE + 2 * sizeof(uint16_t), "magic, number and length");
 
 static const uint8_t magic_data[MAGIC_SIZE] = {'U', 'O', 'T', 'T'};
 static const uint8_t magic_control[MAGIC_SIZE] = {'U', 'O', 'T', 'C'};
@@ -37,22 +41,18 @@ size_t frame_size(const uint8_t header[static FRAME_HEADER_SIZE])
 
 void decoder_init(struct decoder *decoder)
 {
-	decoder->previous = decoder->start = decoder->end = 0;
-	decoder->base = 0;
-	decoder->synchronized = false;
-	decoder->noise = 0;
+	memset(decoder, 0, offsetof(struct decoder, noise_sample));
 }
 
 uint8_t *decoder_room(struct decoder *decoder, size_t *room)
 {
 	if (DECODER_BUFFER_SIZE - decoder->end < DECODER_ROOM_MIN) {
-		size_t old = decoder->previous;
-
-		memmove(decoder->buffer, decoder->buffer + old, decoder->end - old);
-		decoder->base += old;
+		memmove(decoder->buffer, decoder->buffer + decoder->previous,
+			decoder->end - decoder->previous);
+		decoder->base += decoder->previous;
+		decoder->start -= decoder->previous;
+		decoder->end -= decoder->previous;
 		decoder->previous = 0;
-		decoder->start -= old;
-		decoder->end -= old;
 	}
 	*room = DECODER_BUFFER_SIZE - decoder->end;
 	assert(*room >= DECODER_ROOM_MIN);
@@ -65,7 +65,7 @@ void decoder_filled(struct decoder *decoder, size_t length)
 	decoder->end += length;
 }
 
-/* Whether the `length` bytes at `p` are, or may become, the beginning of a frame. */
+/* Whether the `length` bytes at `p`, even none, are or may become the beginning of a frame. */
 static bool begins_frame(const uint8_t *p, size_t length)
 {
 	size_t known = min_size(length, MAGIC_SIZE);
@@ -73,51 +73,46 @@ static bool begins_frame(const uint8_t *p, size_t length)
 	return memcmp(p, magic_data, known) == 0 || memcmp(p, magic_control, known) == 0;
 }
 
-static void note_noise(struct decoder *decoder, size_t length)
+/* Returns where in the buffer the next frame begins, or may begin, from `at` on. */
+static size_t find_frame(const struct decoder *decoder, size_t at)
 {
-	if (decoder->noise < NOISE_SAMPLE_SIZE)
-		memcpy(decoder->noise_sample + decoder->noise, decoder->buffer + decoder->start,
-			min_size(length, NOISE_SAMPLE_SIZE - decoder->noise));
-	decoder->noise += length;
-	decoder->start += length;
-	decoder->previous = decoder->start;
+	while (!begins_frame(decoder->buffer + at, decoder->end - at))
+		at++;
+	return at;
 }
 
-/* Before the first frame: steps over what a login or a shell printed. Returns whether a frame was
- * found. */
-static bool synchronize(struct decoder *decoder)
+/* Skips what a login or a shell prints before the first frame. */
+static void synchronize(struct decoder *decoder)
 {
-	size_t at = decoder->start;
+	size_t at = find_frame(decoder, decoder->start), skipped = at - decoder->start;
+	size_t kept = min_size(decoder->noise, NOISE_SAMPLE_SIZE);
 
-	while (at < decoder->end && !begins_frame(decoder->buffer + at, decoder->end - at))
-		at++;
-	note_noise(decoder, at - decoder->start);
+	memcpy(decoder->noise_sample + kept, decoder->buffer + decoder->start,
+		min_size(skipped, NOISE_SAMPLE_SIZE - kept));
+	decoder->noise += skipped;
+	decoder->previous = decoder->start = at;
 	decoder->synchronized = decoder->end - at >= MAGIC_SIZE;
-	return decoder->synchronized;
 }
 
 /*
- * A terminal sends CR LF for LF, so that a frame spills over by as many bytes as there are LFs, and
- * each LF has a CR before it. A CR LF within the header makes the length wrong instead.
+ * A terminal turns LF into CR LF: each LF then has a CR before it, and the frame is one byte longer
+ * for each. If one of them is in the header, the length itself may be wrong.
  */
 static bool looks_like_crlf_damage(const struct decoder *decoder)
 {
-	const uint8_t *buffer = decoder->buffer;
-	size_t header_end = decoder->previous + FRAME_HEADER_SIZE + 1;
-	size_t next = decoder->wrong, pairs = 0;
+	size_t header_end = decoder->previous + FRAME_HEADER_SIZE + 1; /* with a CR in it */
+	size_t next = find_frame(decoder, decoder->wrong), pairs = 0;
 	bool in_header = false;
 
-	while (next < decoder->end && !begins_frame(buffer + next, decoder->end - next))
-		next++;
-	for (size_t i = decoder->previous; i < next; i++) {
-		if (buffer[i] != '\n')
+	for (size_t i = decoder->previous + 1; i < next; i++) { /* the first byte is no LF */
+		if (decoder->buffer[i] != '\n')
 			continue;
-		if (i == decoder->previous || buffer[i - 1] != '\r')
+		if (decoder->buffer[i - 1] != '\r')
 			return false;
 		in_header |= i < header_end;
 		pairs++;
 	}
-	return in_header || (pairs > 0 && next - decoder->wrong <= pairs);
+	return in_header || next - decoder->wrong <= pairs;
 }
 
 enum decoder_result decoder_next(struct decoder *decoder, struct frame *frame)
@@ -125,8 +120,8 @@ enum decoder_result decoder_next(struct decoder *decoder, struct frame *frame)
 	const uint8_t *p;
 	size_t available, size;
 
-	if (!decoder->synchronized && !synchronize(decoder))
-		return decoder->noise > NOISE_MAX ? DECODER_CORRUPT : DECODER_MORE;
+	if (!decoder->synchronized)
+		synchronize(decoder);
 	if (decoder->noise > NOISE_MAX)
 		return DECODER_CORRUPT;
 	p = decoder->buffer + decoder->start;
@@ -134,14 +129,12 @@ enum decoder_result decoder_next(struct decoder *decoder, struct frame *frame)
 	decoder->wrong = decoder->start;
 	if (!begins_frame(p, available))
 		return DECODER_CORRUPT;
-	if (available < FRAME_HEADER_SIZE)
+	if (available < FRAME_HEADER_SIZE || available < frame_size(p))
 		return DECODER_MORE;
 	size = frame_size(p);
-	if (available < size)
-		return DECODER_MORE;
 	decoder->previous = decoder->start;
-	if (available > size && !begins_frame(p + size, available - size)) {
-		/* The frame may be whole and what follows wrong; but not if this is the damage. */
+	if (!begins_frame(p + size, available - size)) {
+		/* Either the frame or what follows is damaged. If CR LF did it, the frame is. */
 		decoder->wrong = decoder->start + size;
 		if (looks_like_crlf_damage(decoder))
 			return DECODER_CORRUPT;
@@ -160,14 +153,30 @@ uint64_t decoder_bytes(const struct decoder *decoder)
 	return decoder->base + decoder->end;
 }
 
-bool decoder_is_inside_frame(const struct decoder *decoder)
+size_t decoder_noise(const struct decoder *decoder)
+{
+	return decoder->noise;
+}
+
+const uint8_t *decoder_noise_sample(const struct decoder *decoder, size_t *length)
+{
+	*length = min_size(decoder->noise, NOISE_SAMPLE_SIZE);
+	return decoder->noise_sample;
+}
+
+size_t decoder_part(const struct decoder *decoder)
 {
 	bool is_noise = !decoder->synchronized && decoder->noise > 0;
 
-	return decoder->end > decoder->start && !is_noise;
+	return is_noise ? 0 : decoder->end - decoder->start;
 }
 
-/* What stands where a frame should begin, if that tells who is to blame. */
+bool decoder_is_inside_frame(const struct decoder *decoder)
+{
+	return decoder_part(decoder) > 0;
+}
+
+/* Tells what has damaged the stream, if the bytes show it. */
 static const char *likely_cause(const struct decoder *decoder)
 {
 	static const char message[] = "uott-";
@@ -183,19 +192,15 @@ static const char *likely_cause(const struct decoder *decoder)
 
 void decoder_describe(const struct decoder *decoder, char *text, size_t size)
 {
-	enum {
-		SHOWN = 8
-	};
-	const uint8_t *p = decoder->buffer + decoder->wrong;
-	size_t available = min_size(decoder->end - decoder->wrong, SHOWN);
-	char bytes[3 * SHOWN + 1] = "";
+	size_t shown = min_size(decoder->end - decoder->wrong, SHOWN_MAX);
+	char bytes[3 * SHOWN_MAX + 1] = "";
 
-	if (!decoder->synchronized || decoder->noise > NOISE_MAX) {
+	if (decoder->noise > NOISE_MAX) {
 		snprintf(text, size, "no frame in the first %d bytes of the stream", NOISE_MAX);
 		return;
 	}
-	for (size_t i = 0; i < available; i++)
-		snprintf(bytes + 3 * i, 4, " %02x", p[i]);
+	for (size_t i = 0; i < shown; i++)
+		snprintf(bytes + 3 * i, 4, " %02x", decoder->buffer[decoder->wrong + i]);
 	snprintf(text, size, "corrupt stream at byte %" PRIu64 ": expected \"UOTT\", found%s%s",
 		decoder->base + decoder->wrong, bytes, likely_cause(decoder));
 }

@@ -1,5 +1,6 @@
 /*
- * The command line. Pure: opens nothing, prints nothing, does not exit.
+ * The command line, as uott-enc(1) and uott-dec(1) describe it. Times are in microseconds. Pure:
+ * opens nothing, prints nothing, does not exit.
  */
 #ifndef OPTIONS_H
 #define OPTIONS_H
@@ -11,7 +12,7 @@
 #include "address.h"
 
 enum {
-	OPTIONS_ERROR_SIZE = 512
+	OPTIONS_ERROR_SIZE = 512 /* bytes, with the final 0; a longer text is cut */
 };
 
 enum program {
@@ -19,36 +20,40 @@ enum program {
 	UOTT_DEC,
 };
 
+/* The fields are public. What the user did not give has its default. */
 struct options {
 	enum program program;
-	int family; /* AF_UNSPEC, AF_INET, AF_INET6 */
+	int family; /* AF_UNSPEC, AF_INET or AF_INET6 */
 	bool unidirectional;
 	bool quiet, verbose;
-	uint64_t linger_us, idle_timeout_us;
-	uint64_t latency_us; /* queueing delay to aim for in the pipe; 0: leaves the pipe alone */
-	uint64_t retry_us;   /* the longest wait before COMMAND is run again; 0: never is */
-	uint64_t stats_us;   /* how often the counters are shown; 0: never */
-	size_t max_flows;
-	bool has_source; /* dec: -b was given */
+	uint64_t linger_us;
+	uint64_t idle_timeout_us; /* at least 1 */
+	uint64_t latency_us;      /* queueing delay to aim for in the pipe; 0: no delivery window */
+	uint64_t retry_us;        /* the longest wait before COMMAND runs again; 0: it does not */
+	uint64_t stats_us;        /* time between two lines of counters; 0: no such lines */
+	size_t max_flows;         /* 1 to TAGS */
+	bool has_source;          /* dec: -b sets `source`, with port 0 */
 	struct host_port source;
-	struct host_port address;
-	char **command; /* NULL: standard input and output */
+	struct host_port address; /* enc listens here; dec sends to it */
+	char **command;           /* its words and a NULL; NULL: standard input and output */
 };
 
 enum options_result {
 	OPTIONS_RUN,
 	OPTIONS_HELP,
 	OPTIONS_VERSION,
-	OPTIONS_WRONG, /* `error` says what, with the user's own text */
+	OPTIONS_WRONG, /* `error` says what is wrong, and shows the word */
 };
 
 /*
- * Reads argv into *options, which borrows the strings; the words of argv may change places.
+ * Reads argv, which ends with NULL, into *options. The words in front of "--" may change places.
+ * `command` points into argv; nothing else in *options does. Uses getopt_long(3), so only one
+ * thread may call it.
  */
 enum options_result options_parse(struct options *options, enum program program, int argc,
 	char **argv, char error[static OPTIONS_ERROR_SIZE]);
 
-/* The text of --help. */
+/* Returns the text of --help: a constant, with lines of at most 100 columns. */
 const char *options_help(enum program program);
 
 #endif

@@ -3,21 +3,20 @@
  * From then on only indexes move:
  *
  *                 +-> lane of tag 7: frame, frame, ... --+
- *   queue_push() -+-> lane of tag 8: frame --------------+-> leaving --> queue_peek()
+ *   queue_push() -+-> lane of tag 8: frame --------------+-> leaving --> queue_gather()
  *                 +-> ...            |                   |
  *                                    v DROP_QUEUE_FULL   v DROP_CODEL, DROP_STALE
  *
- * Lanes with frames stand in one of two lists. Whichever is first in the list of new lanes, or else
- * of old ones, may send as many bytes as its deficit says; then it goes to the end of the old ones
- * and gets another quantum. A lane that has run empty once stays among the old ones until its turn
- * comes, lest it be new with every frame.
+ * Lanes with frames are in one of two lists. The first lane of the new ones, or else of the old
+ * ones, may send as many bytes as its deficit says. Then it goes to the end of the old ones and
+ * gets another quantum. A lane that has just run empty stays among the old ones until its turn
+ * comes; otherwise it would be new, and first, with every frame.
  *
- * Each lane with frames also stands on a shelf with those that take as many blocks as it does. The
- * highest shelf that is not empty tells where to drop when there is no room. Nothing ever looks
- * through all lanes or frames.
+ * Each lane with frames is also in a list of lanes that use the same number of blocks. The list of
+ * the largest lanes tells where to drop when there is no room. No step looks through all lanes or
+ * frames.
  *
- * Blocks never used are handed out in their order, and freed ones first. A part of the blocks is
- * out of reach for whole frames, so that there is always room for the rest of one and for control.
+ * Freed blocks are used again first, then blocks never used, in their order.
  */
 #include "queue.h"
 
@@ -25,22 +24,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "frame.h"
 #include "tags.h"
 #include "util.h"
 
 #define BLOCKS(size) ((uint32_t)(((size) + BLOCK_SIZE - 1) / BLOCK_SIZE))
 
 enum {
+	TAG_OFFSET = 4, /* in a data frame */
 	BLOCK_SIZE = 512,
-	RESERVE = BLOCKS(FRAME_SIZE_MAX) + 2 * BLOCKS(QUEUE_CONTROL_MAX),
-	QUANTUM = 1514 + FRAME_HEADER_SIZE, /* as in RFC 8290, 5.2.4; about one datagram */
-	INTERVAL_US = 100 * US_PER_MS,      /* CoDel, as RFC 8289 recommends, */
-	MEMORY_INTERVALS = 16,              /* and how long it remembers how often it had to drop */
+	QUANTUM = 1514 + FRAME_HEADER_SIZE, /* RFC 8290, 5.2.4: about one datagram */
+	INTERVAL_US = 100 * US_PER_MS,      /* RFC 8289, 4.3 */
+	MEMORY_INTERVALS = 16,              /* how long CoDel remembers how often it had to drop */
 };
 
-static_assert(QUEUE_PIECES_MAX >= RESERVE + BLOCKS(QUEUE_LEAVING_MAX),
-	"one write takes the longest frame, control and some frames more");
+static_assert(QUEUE_PIECES_MAX >= BLOCKS(FRAME_SIZE_MAX), "the longest frame leaves in one write");
+static_assert(QUEUE_PIECES_MAX >= BLOCKS(QUEUE_LEAVING_MAX), "all that leaves next is one write");
 
 struct block {
 	uint32_t next_block; /* of the frame, or of the free list */
@@ -49,7 +47,6 @@ struct block {
 	uint32_t next_frame;
 	uint32_t size;
 	uint64_t queued_us;
-	bool is_data;
 };
 
 struct lane {
@@ -58,20 +55,20 @@ struct lane {
 	int32_t deficit;        /* bytes that may leave in this round */
 	bool is_listed;
 	struct lane *next;         /* whose turn it is, in the list of new or of old lanes */
-	struct lane *left, *right; /* those on the same shelf */
+	struct lane *left, *right; /* those that use as many blocks */
 
 	/* CoDel: RFC 8289, 5.2 */
 	bool is_dropping;
 	uint32_t count, last_count; /* drops since dropping began, and as that began */
 	uint64_t first_above_us, drop_next_us;
 
-	uint32_t stream;
+	uint32_t generation;
 };
 
 bool queue_init(struct queue *queue, size_t capacity)
 {
 	uint32_t limit = BLOCKS(capacity);
-	size_t blocks = 1 + (size_t)limit + RESERVE;
+	size_t blocks = 1 + (size_t)limit;
 
 	assert(capacity >= FRAME_SIZE_MAX);
 	*queue = (struct queue){
@@ -80,11 +77,11 @@ bool queue_init(struct queue *queue, size_t capacity)
 		.arena = malloc(blocks * BLOCK_SIZE),
 		.blocks = calloc(blocks, sizeof(struct block)),
 		.lanes = calloc(TAGS, sizeof(struct lane)),
-		.shelves = calloc(1 + (size_t)limit, sizeof(struct lane_list)),
+		.lanes_by_size = calloc(blocks, sizeof(struct lane_list)),
 		.block_limit = limit,
 		.blocks_seen = 1,
 	};
-	if (queue->arena && queue->blocks && queue->lanes && queue->shelves)
+	if (queue->arena && queue->blocks && queue->lanes && queue->lanes_by_size)
 		return true;
 	queue_free(queue);
 	return false;
@@ -95,23 +92,24 @@ void queue_free(struct queue *queue)
 	free(queue->arena);
 	free(queue->blocks);
 	free(queue->lanes);
-	free(queue->shelves);
+	free(queue->lanes_by_size);
 	*queue = (struct queue){0};
 }
 
-bool queue_is_empty(const struct queue *queue)
+void queue_set_codel(struct queue *queue, uint64_t target_us, uint64_t interval_us)
 {
-	return queue->frames == 0 && !queue->leaving.first;
+	queue->target_us = target_us;
+	queue->interval_us = interval_us;
 }
 
-bool queue_is_inside_frame(const struct queue *queue)
+void queue_set_stale(struct queue *queue, uint64_t stale_us)
 {
-	return queue->inside_frame;
+	queue->stale_us = stale_us;
 }
 
-bool queue_has_control(const struct queue *queue)
+size_t queue_frames(const struct queue *queue)
 {
-	return queue->controls > 0;
+	return queue->frames;
 }
 
 /* --- frames ------------------------------------------------------------------------------- */
@@ -129,19 +127,18 @@ static uint32_t take_block(struct queue *queue)
 		queue->free_block = queue->blocks[block].next_block;
 	else
 		block = queue->blocks_seen++;
-	assert(block <= queue->block_limit + RESERVE);
+	assert(block <= queue->block_limit);
 	queue->blocks_used++;
 	return block;
 }
 
 /* Copies the bytes into a chain of blocks. Returns the first one, which stands for the frame. */
-static uint32_t store(
-	struct queue *queue, const uint8_t *bytes, size_t size, bool is_data, uint64_t now_us)
+static uint32_t store(struct queue *queue, const uint8_t *bytes, size_t size, uint64_t now_us)
 {
 	uint32_t frame = take_block(queue), last = frame;
 	struct block *block = &queue->blocks[frame];
 
-	assert(size > 0 && size <= FRAME_SIZE_MAX);
+	assert(size >= FRAME_HEADER_SIZE && size <= FRAME_SIZE_MAX);
 	for (size_t at = 0; at < size; at += BLOCK_SIZE) {
 		if (at > 0)
 			last = queue->blocks[last].next_block = take_block(queue);
@@ -150,8 +147,7 @@ static uint32_t store(
 	block->last_block = last;
 	block->size = (uint32_t)size;
 	block->queued_us = now_us;
-	block->is_data = is_data;
-	queue->frames += is_data;
+	queue->frames++;
 	return frame;
 }
 
@@ -159,7 +155,7 @@ static void forget(struct queue *queue, uint32_t frame)
 {
 	const struct block *block = &queue->blocks[frame];
 
-	queue->frames -= block->is_data;
+	queue->frames--;
 	queue->blocks_used -= BLOCKS(block->size);
 	queue->blocks[block->last_block].next_block = queue->free_block;
 	queue->free_block = frame;
@@ -167,7 +163,7 @@ static void forget(struct queue *queue, uint32_t frame)
 
 static void drop(struct queue *queue, uint32_t frame, struct counters *counters, enum counter cause)
 {
-	counters->value[cause] += queue->blocks[frame].is_data;
+	counters->value[cause]++;
 	forget(queue, frame);
 }
 
@@ -201,36 +197,36 @@ static void list_lane(struct lane_list *list, struct lane *lane)
 	list->last = lane;
 }
 
-/* Moves a lane from the shelf of those with as many blocks as it had to that for what it has. */
-static void shelve(struct queue *queue, struct lane *lane, uint32_t blocks)
+/* The lane now uses that many blocks: moves it to the list of such lanes. */
+static void sort_lane(struct queue *queue, struct lane *lane, uint32_t blocks)
 {
-	struct lane_list *shelf = &queue->shelves[lane->blocks];
+	struct lane_list *list = &queue->lanes_by_size[lane->blocks];
 
 	if (lane->blocks > 0) {
-		*(lane->left ? &lane->left->right : &shelf->first) = lane->right;
-		*(lane->right ? &lane->right->left : &shelf->last) = lane->left;
+		*(lane->left ? &lane->left->right : &list->first) = lane->right;
+		*(lane->right ? &lane->right->left : &list->last) = lane->left;
 	}
 	lane->blocks = blocks;
 	if (blocks == 0)
 		return;
-	shelf = &queue->shelves[blocks];
-	lane->left = shelf->last;
+	list = &queue->lanes_by_size[blocks];
+	lane->left = list->last;
 	lane->right = NULL;
-	*(shelf->last ? &shelf->last->right : &shelf->first) = lane;
-	shelf->last = lane;
-	if (queue->fattest < blocks)
-		queue->fattest = blocks;
+	*(list->last ? &list->last->right : &list->first) = lane;
+	list->last = lane;
+	if (queue->most_blocks < blocks)
+		queue->most_blocks = blocks;
 }
 
 static void lane_append(struct queue *queue, uint16_t tag, uint32_t frame)
 {
 	struct lane *lane = &queue->lanes[tag];
 
-	if (lane->stream != queue->stream)
-		*lane = (struct lane){.stream = queue->stream};
+	if (lane->generation != queue->generation)
+		*lane = (struct lane){.generation = queue->generation};
 	append(queue, &lane->frames, frame);
 	lane->bytes += queue->blocks[frame].size;
-	shelve(queue, lane, lane->blocks + BLOCKS(queue->blocks[frame].size));
+	sort_lane(queue, lane, lane->blocks + BLOCKS(queue->blocks[frame].size));
 	if (lane->is_listed)
 		return;
 	lane->is_listed = true;
@@ -243,7 +239,7 @@ static uint32_t lane_take(struct queue *queue, struct lane *lane)
 	uint32_t frame = take_first(queue, &lane->frames);
 
 	lane->bytes -= queue->blocks[frame].size;
-	shelve(queue, lane, lane->blocks - BLOCKS(queue->blocks[frame].size));
+	sort_lane(queue, lane, lane->blocks - BLOCKS(queue->blocks[frame].size));
 	if (!lane->frames.first) {
 		lane->first_above_us = 0;
 		lane->is_dropping = false;
@@ -276,12 +272,12 @@ static struct lane *next_lane(struct queue *queue)
 static bool make_room(struct queue *queue, uint32_t blocks, struct counters *counters)
 {
 	while (queue->blocks_used + blocks > queue->block_limit) {
-		while (queue->fattest > 0 && !queue->shelves[queue->fattest].first)
-			queue->fattest--;
-		if (queue->fattest == 0)
+		while (queue->most_blocks > 0 && !queue->lanes_by_size[queue->most_blocks].first)
+			queue->most_blocks--;
+		if (queue->most_blocks == 0)
 			return false;
-		drop(queue, lane_take(queue, queue->shelves[queue->fattest].first), counters,
-			DROP_QUEUE_FULL);
+		drop(queue, lane_take(queue, queue->lanes_by_size[queue->most_blocks].first),
+			counters, DROP_QUEUE_FULL);
 	}
 	return true;
 }
@@ -307,9 +303,9 @@ static uint64_t drop_distance_us(const struct queue *queue, uint32_t count)
 
 /* Whether frames have waited too long for a whole interval, the one just taken being the last. */
 static bool is_above_target(
-	const struct queue *queue, struct lane *lane, uint64_t waited_us, uint64_t now_us)
+	const struct queue *queue, struct lane *lane, uint64_t sojourn_us, uint64_t now_us)
 {
-	if (queue->target_us == 0 || waited_us < queue->target_us || lane->bytes <= QUANTUM) {
+	if (queue->target_us == 0 || sojourn_us < queue->target_us || lane->bytes <= QUANTUM) {
 		lane->first_above_us = 0;
 		return false;
 	}
@@ -320,12 +316,12 @@ static bool is_above_target(
 
 /* Whether the frame just taken from that lane is to be dropped. */
 static bool codel_drops(
-	const struct queue *queue, struct lane *lane, uint64_t waited_us, uint64_t now_us)
+	const struct queue *queue, struct lane *lane, uint64_t sojourn_us, uint64_t now_us)
 {
 	uint64_t memory_us = MEMORY_INTERVALS * queue->interval_us;
 	uint32_t before = lane->count - lane->last_count;
 
-	if (!is_above_target(queue, lane, waited_us, now_us)) {
+	if (!is_above_target(queue, lane, sojourn_us, now_us)) {
 		lane->is_dropping = false;
 		return false;
 	}
@@ -345,171 +341,166 @@ static bool codel_drops(
 
 /* --- into the queue ------------------------------------------------------------------------- */
 
+static uint16_t tag_of(const struct queue *queue, uint32_t frame)
+{
+	return le16_load(block_bytes(queue, frame) + TAG_OFFSET);
+}
+
 void queue_push(struct queue *queue, const uint8_t *frame, size_t size, uint64_t now_us,
 	struct counters *counters)
 {
-	if (!make_room(queue, BLOCKS(size), counters)) {
-		counters->value[DROP_QUEUE_FULL]++;
-		return;
-	}
-	lane_append(queue, le16_load(frame + 4), store(queue, frame, size, true, now_us));
-}
-
-void queue_push_rest(struct queue *queue, const uint8_t *rest, size_t size, bool is_data)
-{
-	assert(!queue->leaving.first);
-	append(queue, &queue->leaving, store(queue, rest, size, is_data, 0));
-	queue->inside_frame = true;
-	if (is_data)
-		queue->leaving_bytes = size;
+	if (make_room(queue, BLOCKS(size), counters))
+		lane_append(
+			queue, le16_load(frame + TAG_OFFSET), store(queue, frame, size, now_us));
 	else
-		queue->controls++;
+		counters->value[DROP_QUEUE_FULL]++;
 }
 
-void queue_push_control(struct queue *queue, const uint8_t *bytes, size_t size)
-{
-	uint32_t frame = store(queue, bytes, size, false, 0);
-	uint32_t *link = &queue->leaving.first;
+/* --- out of the queue ----------------------------------------------------------------------- */
 
-	assert(queue->controls == 0 && size <= QUEUE_CONTROL_MAX);
-	if (queue->inside_frame)
-		link = &queue->blocks[*link].next_frame;
-	if (!*link)
-		queue->leaving.last = frame;
-	queue->blocks[frame].next_frame = *link;
-	*link = frame;
-	queue->controls++;
+static void leaving_append(struct queue *queue, uint32_t frame)
+{
+	size_t size = queue->blocks[frame].size;
+
+	queue->leaving_bytes += size;
+	queue->leaving_blocks += BLOCKS(size);
+	append(queue, &queue->leaving, frame);
 }
 
-void queue_push_last(struct queue *queue, const uint8_t *bytes, size_t size)
+static uint32_t leaving_take(struct queue *queue)
 {
-	assert(queue->controls < 2 && size <= QUEUE_CONTROL_MAX);
-	append(queue, &queue->leaving, store(queue, bytes, size, false, 0));
-	queue->controls++;
+	uint32_t frame = take_first(queue, &queue->leaving);
+	size_t size = queue->blocks[frame].size;
+
+	assert(frame);
+	queue->leaving_bytes -= size;
+	queue->leaving_blocks -= BLOCKS(size);
+	return frame;
 }
 
 void queue_drop_tag(
 	struct queue *queue, uint16_t tag, struct counters *counters, enum counter cause)
 {
 	struct lane *lane = &queue->lanes[tag];
+	struct frame_list leaving = queue->leaving;
 
-	if (lane->stream != queue->stream)
-		return;
-	while (lane->frames.first)
+	while (lane->generation == queue->generation && lane->frames.first)
 		drop(queue, lane_take(queue, lane), counters, cause);
+	queue->leaving.first = 0;
+	while (leaving.first) {
+		uint32_t frame = take_first(queue, &leaving);
+
+		if (tag_of(queue, frame) != tag) {
+			append(queue, &queue->leaving, frame);
+			continue;
+		}
+		queue->leaving_bytes -= queue->blocks[frame].size;
+		queue->leaving_blocks -= BLOCKS(queue->blocks[frame].size);
+		drop(queue, frame, counters, cause);
+	}
 }
 
-/* --- out of the queue ----------------------------------------------------------------------- */
-
-static bool may_leave(const struct queue *queue, uint32_t frame, size_t budget)
+static bool may_leave(const struct queue *queue, uint32_t frame, size_t budget, size_t sparse_extra)
 {
 	size_t bytes = queue->leaving_bytes + queue->blocks[frame].size;
 
 	if (queue->new_lanes.first)
-		budget += min_size(queue->sparse_extra, SIZE_MAX - budget);
+		budget += min_size(sparse_extra, SIZE_MAX - budget);
 	if (queue->leaving_bytes == 0)
 		return budget > 0;
-	return bytes <= min_size(budget, QUEUE_LEAVING_MAX);
+	return bytes <= min_size(budget, QUEUE_LEAVING_MAX) &&
+	       queue->leaving_blocks + BLOCKS(queue->blocks[frame].size) <= QUEUE_PIECES_MAX;
 }
 
-static void leave(struct queue *queue, struct lane *lane, uint32_t frame)
-{
-	lane->deficit -= (int32_t)queue->blocks[frame].size;
-	queue->leaving_bytes += queue->blocks[frame].size;
-	append(queue, &queue->leaving, frame);
-}
-
-static void choose_leaving(
-	struct queue *queue, size_t budget, uint64_t now_us, struct counters *counters)
+static void choose_leaving(struct queue *queue, size_t budget, size_t sparse_extra, uint64_t now_us,
+	struct counters *counters)
 {
 	struct lane *lane;
 
-	while ((lane = next_lane(queue)) && may_leave(queue, lane->frames.first, budget)) {
+	while ((lane = next_lane(queue)) &&
+		may_leave(queue, lane->frames.first, budget, sparse_extra)) {
 		uint32_t frame = lane_take(queue, lane);
-		uint64_t waited_us = now_us - queue->blocks[frame].queued_us;
+		uint64_t sojourn_us = now_us - queue->blocks[frame].queued_us;
 
-		if (waited_us > queue->stale_us) {
+		if (sojourn_us > queue->stale_us) {
 			drop(queue, frame, counters, DROP_STALE);
-		} else if (codel_drops(queue, lane, waited_us, now_us)) {
+		} else if (codel_drops(queue, lane, sojourn_us, now_us)) {
 			drop(queue, frame, counters, DROP_CODEL);
 		} else {
-			leave(queue, lane, frame);
+			lane->deficit -= (int32_t)queue->blocks[frame].size;
+			leaving_append(queue, frame);
 		}
 	}
 }
 
-/* Adds the bytes of a frame but for the first `gone`. Returns the new number of pieces. */
-static int add_pieces(const struct queue *queue, uint32_t frame, size_t gone, int count,
+/* Adds the bytes of a frame; neighbours become one piece. Returns the new number of pieces. */
+static int add_pieces(const struct queue *queue, uint32_t frame, int count,
 	struct iovec pieces[static QUEUE_PIECES_MAX])
 {
 	size_t size = queue->blocks[frame].size;
 	uint32_t block = frame;
 
-	for (size_t at = 0; at < size && count < QUEUE_PIECES_MAX; at += BLOCK_SIZE) {
+	for (size_t at = 0; at < size; at += BLOCK_SIZE) {
 		struct iovec *last = count > 0 ? &pieces[count - 1] : NULL;
-		size_t end = min_size(size - at, BLOCK_SIZE);
-		size_t start = min_size(gone, end);
+		size_t length = min_size(size - at, BLOCK_SIZE);
 		uint8_t *bytes = block_bytes(queue, block);
 
-		gone -= start;
-		if (last && (uint8_t *)last->iov_base + last->iov_len == bytes + start)
-			last->iov_len += end - start;
-		else if (start < end)
-			pieces[count++] = (struct iovec){bytes + start, end - start};
+		if (last && (uint8_t *)last->iov_base + last->iov_len == bytes)
+			last->iov_len += length;
+		else
+			pieces[count++] = (struct iovec){bytes, length};
 		block = queue->blocks[block].next_block;
 	}
 	return count;
 }
 
-int queue_peek(struct queue *queue, size_t budget, uint64_t now_us, struct counters *counters,
-	struct iovec pieces[static QUEUE_PIECES_MAX])
+int queue_gather(struct queue *queue, size_t budget, size_t sparse_extra, uint64_t now_us,
+	struct counters *counters, struct iovec pieces[static QUEUE_PIECES_MAX])
 {
-	size_t gone = queue->gone;
 	uint32_t frame;
 	int count = 0;
 
-	choose_leaving(queue, budget, now_us, counters);
-	for (frame = queue->leaving.first; frame; frame = queue->blocks[frame].next_frame) {
-		count = add_pieces(queue, frame, gone, count, pieces);
-		if (count == QUEUE_PIECES_MAX)
-			break;
-		gone = 0;
-	}
+	choose_leaving(queue, budget, sparse_extra, now_us, counters);
+	for (frame = queue->leaving.first; frame; frame = queue->blocks[frame].next_frame)
+		count = add_pieces(queue, frame, count, pieces);
 	return count;
 }
 
-/* The first entry of `leaving` is over. Returns it; it is still to be forgotten. */
-static uint32_t take_leaving(struct queue *queue)
+/* Copies the frame but for its first `gone` bytes. Returns how many bytes that is. */
+static size_t copy_rest(const struct queue *queue, uint32_t frame, size_t gone, uint8_t *rest)
 {
-	uint32_t frame = take_first(queue, &queue->leaving);
+	size_t size = queue->blocks[frame].size;
+	uint32_t block = frame;
 
-	if (queue->blocks[frame].is_data)
-		queue->leaving_bytes -= queue->blocks[frame].size - queue->gone;
-	else
-		queue->controls--;
-	queue->gone = 0;
-	queue->inside_frame = false;
-	return frame;
+	for (size_t at = 0; at < size; at += BLOCK_SIZE) {
+		size_t end = min_size(at + BLOCK_SIZE, size);
+		size_t start = at < gone ? min_size(gone, end) : at;
+
+		memcpy(rest + start - min_size(start, gone), block_bytes(queue, block) + start - at,
+			end - start);
+		block = queue->blocks[block].next_block;
+	}
+	return size - gone;
 }
 
-size_t queue_consume(struct queue *queue, size_t size)
+size_t queue_settle(
+	struct queue *queue, size_t written, uint8_t rest[static FRAME_SIZE_MAX], size_t *rest_size)
 {
-	size_t before = queue->frames;
+	size_t left_whole = 0;
 
-	while (size > 0) {
-		const struct block *first = &queue->blocks[queue->leaving.first];
-		size_t step = min_size(size, first->size - queue->gone);
+	*rest_size = 0;
+	while (written > 0) {
+		uint32_t frame = leaving_take(queue);
+		size_t size = queue->blocks[frame].size;
 
-		assert(queue->leaving.first);
-		size -= step;
-		queue->gone += step;
-		queue->inside_frame = true;
-		if (first->is_data)
-			queue->leaving_bytes -= step;
-		if (queue->gone == first->size)
-			forget(queue, take_leaving(queue));
+		if (written < size)
+			*rest_size = copy_rest(queue, frame, written, rest);
+		else
+			left_whole++;
+		written -= min_size(written, size);
+		forget(queue, frame);
 	}
-	return before - queue->frames;
+	return left_whole;
 }
 
 /* --- a new stream --------------------------------------------------------------------------- */
@@ -520,21 +511,21 @@ void queue_recall(
 	struct lane *lane;
 
 	assert(!queue->recalled.first);
-	while ((lane = next_lane(queue)))
-		leave(queue, lane, lane_take(queue, lane));
-	while (queue->leaving.first) {
-		bool has_begun = queue->inside_frame;
-		uint32_t frame = take_leaving(queue);
-		const struct block *block = &queue->blocks[frame];
+	while ((lane = next_lane(queue))) {
+		uint32_t frame = lane_take(queue, lane);
 
-		if (has_begun)
-			drop(queue, frame, counters, DROP_PIPE_CLOSED);
-		else if (!block->is_data || now_us - block->queued_us > stale_us)
+		lane->deficit -= (int32_t)queue->blocks[frame].size;
+		leaving_append(queue, frame);
+	}
+	while (queue->leaving.first) {
+		uint32_t frame = leaving_take(queue);
+
+		if (now_us - queue->blocks[frame].queued_us > stale_us)
 			drop(queue, frame, counters, DROP_STALE);
 		else
 			append(queue, &queue->recalled, frame);
 	}
-	queue->stream++;
+	queue->generation++;
 }
 
 bool queue_next_recalled(const struct queue *queue, uint16_t *tag)
@@ -542,7 +533,7 @@ bool queue_next_recalled(const struct queue *queue, uint16_t *tag)
 	uint32_t frame = queue->recalled.first;
 
 	if (frame)
-		*tag = le16_load(block_bytes(queue, frame) + 4);
+		*tag = tag_of(queue, frame);
 	return frame != 0;
 }
 
@@ -550,7 +541,7 @@ void queue_requeue_recalled(struct queue *queue, uint16_t tag)
 {
 	uint32_t frame = take_first(queue, &queue->recalled);
 
-	le16_store(block_bytes(queue, frame) + 4, tag);
+	le16_store(block_bytes(queue, frame) + TAG_OFFSET, tag);
 	lane_append(queue, tag, frame);
 }
 

@@ -1,17 +1,15 @@
 #include "receiver.h"
 
-#include <errno.h>
+#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <string.h>
 
-#include "log.h"
 #include "util.h"
 
-void receiver_init(struct receiver *receiver, const struct transport *transport,
-	struct control *control, struct counters *counters)
+static_assert(RECEIVER_TEXT_SIZE > 4 * NOISE_SAMPLE_SIZE + 100, "all of the noise may be escaped");
+
+void receiver_init(struct receiver *receiver, struct control *control, struct counters *counters)
 {
-	receiver->transport = transport;
 	receiver->control = control;
 	receiver->counters = counters;
 }
@@ -19,103 +17,109 @@ void receiver_init(struct receiver *receiver, const struct transport *transport,
 void receiver_begin_stream(struct receiver *receiver)
 {
 	decoder_init(&receiver->decoder);
-	receiver->noise_reported = false;
+	receiver->noise_is_over = receiver->noise_told = false;
 }
 
-/* Says once what came before the first frame, with everything but plain text escaped. */
-static void report_noise(struct receiver *receiver)
+uint8_t *receiver_room(struct receiver *receiver, size_t *room)
 {
-	const struct decoder *decoder = &receiver->decoder;
-	size_t shown = min_size(decoder->noise, NOISE_SAMPLE_SIZE);
-	char text[4 * NOISE_SAMPLE_SIZE + 1];
-	size_t used = 0;
+	return decoder_room(&receiver->decoder, room);
+}
 
-	if (decoder->noise == 0 || receiver->noise_reported)
-		return;
-	receiver->noise_reported = true;
-	receiver->counters->value[NOISE_BYTES] += decoder->noise;
-	for (size_t i = 0; i < shown; i++) {
-		unsigned char c = decoder->noise_sample[i];
-		const char *format = c == '"' || c == '\\'  ? "\\%c"
-				     : c >= ' ' && c <= '~' ? "%c"
-				     : c == '\n'            ? "\\n"
-				     : c == '\r'            ? "\\r"
-							    : "\\x%02x";
+void receiver_filled(struct receiver *receiver, size_t length, uint64_t now_us)
+{
+	decoder_filled(&receiver->decoder, length);
+	receiver->counters->value[STREAM_IN_BYTES] += length;
+	control_bytes_read(receiver->control, now_us);
+}
 
-		used += (size_t)snprintf(text + used, sizeof(text) - used, format, c);
+/* Returns RECEIVER_MORE for a control frame that was dealt with. */
+static enum receiver_result accept_control(
+	struct receiver *receiver, struct frame *frame, char error[static RECEIVER_TEXT_SIZE])
+{
+	char wrong[CONTROL_ERROR_SIZE];
+
+	if (!control_accept(receiver->control, frame, wrong)) {
+		snprintf(error, RECEIVER_TEXT_SIZE, "corrupt stream at byte %" PRIu64 ": %s",
+			frame->offset, wrong);
+		return RECEIVER_CORRUPT;
 	}
-	text[used] = '\0';
-	log_line(LOG_WARNING, "skipped %zu bytes that are no frame: \"%s\"%s", decoder->noise, text,
-		shown < decoder->noise ? "..." : "");
+	if (frame->type != CONTROL_CLOSE)
+		return RECEIVER_MORE;
+	frame->tag = le16_load(frame->payload);
+	return RECEIVER_CLOSE;
 }
 
-static enum receiver_result stream_ended(struct receiver *receiver)
-{
-	report_noise(receiver);
-	if (!decoder_is_inside_frame(&receiver->decoder))
-		return RECEIVER_END;
-	log_line(LOG_ERROR, "the stream ended inside a frame, at byte %" PRIu64,
-		decoder_bytes(&receiver->decoder));
-	return RECEIVER_ERROR;
-}
-
-enum receiver_result receiver_read(struct receiver *receiver, uint64_t now_us)
-{
-	struct decoder *decoder = &receiver->decoder;
-	size_t room;
-	uint8_t *to = decoder_room(decoder, &room);
-	ssize_t length = transport_read(receiver->transport, to, room);
-
-	if (length == 0)
-		return stream_ended(receiver);
-	if (length > 0) {
-		decoder_filled(decoder, (size_t)length);
-		receiver->counters->value[STREAM_IN_BYTES] += (uint64_t)length;
-		control_heard(receiver->control, now_us);
-	} else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
-		log_line(LOG_ERROR, "cannot read frames: %s", strerror(errno));
-		return RECEIVER_ERROR;
-	}
-	return RECEIVER_OK;
-}
-
-/* Returns RECEIVER_OK if the frame is for the caller, RECEIVER_MORE if it has been dealt with. */
-static enum receiver_result accept_frame(struct receiver *receiver, const struct frame *frame)
-{
-	char error[CONTROL_ERROR_SIZE];
-
-	if (frame->kind == FRAME_DATA) {
-		receiver->counters->value[FRAMES_IN]++;
-		control_data_frame(receiver->control, frame->tag);
-		return RECEIVER_OK;
-	}
-	if (control_accept(receiver->control, frame, error))
-		return frame->type == CONTROL_CLOSE ? RECEIVER_OK : RECEIVER_MORE;
-	log_line(LOG_ERROR, "corrupt stream at byte %" PRIu64 ": %s", frame->offset, error);
-	return RECEIVER_ERROR;
-}
-
-enum receiver_result receiver_next(struct receiver *receiver, struct frame *frame)
+enum receiver_result receiver_next(
+	struct receiver *receiver, struct frame *frame, char error[static RECEIVER_TEXT_SIZE])
 {
 	struct decoder *decoder = &receiver->decoder;
 	enum decoder_result found;
-	char text[256];
 
 	while ((found = decoder_next(decoder, frame)) == DECODER_FRAME) {
-		enum receiver_result result;
+		enum receiver_result result = RECEIVER_DATA;
 
-		report_noise(receiver);
-		result = accept_frame(receiver, frame);
+		receiver->noise_is_over = true;
+		if (frame->kind == FRAME_CONTROL) {
+			result = accept_control(receiver, frame, error);
+		} else {
+			receiver->counters->value[FRAMES_IN]++;
+			control_data_frame(receiver->control, frame->tag);
+		}
 		if (result != RECEIVER_MORE)
 			return result;
 	}
-	if (found == DECODER_MORE) {
-		control_consumed(receiver->control, decoder_bytes(decoder) - decoder->noise,
-			decoder->end - decoder->start);
-		return RECEIVER_MORE;
+	if (found == DECODER_CORRUPT) {
+		receiver->noise_is_over = true;
+		decoder_describe(decoder, error, RECEIVER_TEXT_SIZE);
+		return RECEIVER_CORRUPT;
 	}
-	report_noise(receiver);
-	decoder_describe(decoder, text, sizeof(text));
-	log_line(LOG_ERROR, "%s", text);
-	return RECEIVER_ERROR;
+	control_consumed(receiver->control, decoder_bytes(decoder) - decoder_noise(decoder),
+		decoder_part(decoder));
+	return RECEIVER_MORE;
+}
+
+bool receiver_end(struct receiver *receiver, char error[static RECEIVER_TEXT_SIZE])
+{
+	receiver->noise_is_over = true;
+	control_input_ended(receiver->control);
+	if (!decoder_is_inside_frame(&receiver->decoder))
+		return true;
+	snprintf(error, RECEIVER_TEXT_SIZE, "the stream ended inside a frame, at byte %" PRIu64,
+		decoder_bytes(&receiver->decoder));
+	return false;
+}
+
+static const char *escape_format(uint8_t c)
+{
+	if (c == '"' || c == '\\')
+		return "\\%c";
+	if (c == '\n')
+		return "\\n";
+	if (c == '\r')
+		return "\\r";
+	return c >= ' ' && c <= '~' ? "%c" : "\\x%02x";
+}
+
+bool receiver_tells_noise(struct receiver *receiver, char text[static RECEIVER_TEXT_SIZE])
+{
+	size_t noise = decoder_noise(&receiver->decoder), shown;
+	const uint8_t *sample = decoder_noise_sample(&receiver->decoder, &shown);
+	int used;
+
+	if (noise == 0 || !receiver->noise_is_over || receiver->noise_told)
+		return false;
+	receiver->noise_told = true;
+	receiver->counters->value[NOISE_BYTES] += noise;
+	used = snprintf(text, RECEIVER_TEXT_SIZE, "skipped %zu bytes that are no frame: \"", noise);
+	for (size_t i = 0; i < shown; i++)
+		used += snprintf(text + used, RECEIVER_TEXT_SIZE - (size_t)used,
+			escape_format(sample[i]), sample[i]);
+	snprintf(
+		text + used, RECEIVER_TEXT_SIZE - (size_t)used, "\"%s", shown < noise ? "..." : "");
+	return true;
+}
+
+bool receiver_is_untouched(const struct receiver *receiver)
+{
+	return decoder_bytes(&receiver->decoder) == 0;
 }

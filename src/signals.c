@@ -10,13 +10,20 @@
 #include "util.h"
 
 static int pipe_end = -1;
+static volatile sig_atomic_t end_came, child_came, report_came;
 
+/* The flag tells which signal it was; the byte wakes the loop. A full pipe wakes it as well. */
 static void handle(int number)
 {
 	int saved_errno = errno;
-	unsigned char byte = (unsigned char)number;
 
-	(void)!write(pipe_end, &byte, 1); /* full: as many signals are waiting to be read */
+	if (number == SIGCHLD)
+		child_came = 1;
+	else if (number == SIGUSR1)
+		report_came = 1;
+	else
+		end_came = 1;
+	(void)!write(pipe_end, "", 1);
 	errno = saved_errno;
 }
 
@@ -48,21 +55,26 @@ int signals_open(void)
 			sigaction(handled[i], &action, NULL);
 	}
 	sigprocmask(SIG_UNBLOCK, &unblocked, NULL);
-	/* Writing tells of these by an error. */
+	/* A failed write tells of these two. */
 	sigaction(SIGPIPE, &(struct sigaction){.sa_handler = SIG_IGN}, NULL);
 	sigaction(SIGXFSZ, &(struct sigaction){.sa_handler = SIG_IGN}, NULL);
 	return ends[0];
 }
 
+static unsigned int take(volatile sig_atomic_t *flag, unsigned int meaning)
+{
+	bool came = *flag != 0;
+
+	*flag = 0;
+	return came ? meaning : 0;
+}
+
 unsigned int signals_read(int fd)
 {
-	unsigned char numbers[64];
-	unsigned int seen = 0;
-	ssize_t count = read(fd, numbers, sizeof(numbers));
+	unsigned char bytes[64];
 
-	for (ssize_t i = 0; i < count; i++)
-		seen |= numbers[i] == SIGCHLD   ? SIGNALS_CHILD
-			: numbers[i] == SIGUSR1 ? SIGNALS_REPORT
-						: SIGNALS_END;
-	return seen;
+	while (read(fd, bytes, sizeof(bytes)) > 0)
+		; /* before the flags: a signal after this one wakes the loop once more */
+	return take(&end_came, SIGNALS_END) | take(&child_came, SIGNALS_CHILD) |
+	       take(&report_came, SIGNALS_REPORT);
 }

@@ -1,5 +1,5 @@
 /*
- * Signals as bytes of a pipe, so that the loop waits for them like for everything else.
+ * Signals that wake the loop through a pipe, like everything else that it waits for.
  */
 #ifndef SIGNALS_H
 #define SIGNALS_H
@@ -13,7 +13,7 @@ enum signals_seen {
 /*
  * Installs the handlers, and ignores SIGPIPE and SIGXFSZ. A SIGINT, SIGHUP or SIGTERM that was
  * ignored (nohup, background jobs) stays ignored. Returns a descriptor that is readable when a
- * signal has come, or -1 with errno.
+ * signal has come, for the life of the program; or -1 with errno.
  */
 int signals_open(void);
 

@@ -1,136 +1,162 @@
 /*
- * How this works: a turn is one wait and the events it returned; at its end, all that was sent
- * leaves in one write.
+ * How this works: a turn is one wait and the events that it returned; at its end, all that was sent
+ * leaves in one write, and what the counters say is reported.
  *
- * The tunnel ends by itself when a signal asks for it or the stream is corrupt. When the far side
- * has gone (COMMAND has ended, nobody reads our frames), it is `finishing`: what had arrived before
- * is still delivered, and the first wait that finds nothing to read is the end. With --retry an end
- * that nobody asked for is a pause, in which frames wait in the queue.
+ * The states, what each allows, and what comes next:
+ *
+ *   state      receives   reads    writes   goes on with
+ *              datagrams  frames   frames
+ *   RUNNING    yes        yes      yes      LINGERING, FINISHING, or an end
+ *   LINGERING  yes        ended    yes      an end, after the linger time
+ *   FINISHING  yes        the rest no       an end, when a wait finds nothing more to read
+ *   DRAINING   no         no       the rest ENDING, when all is written or after the linger time
+ *   ENDING     no         no       no       OVER, when COMMAND has ended
+ *   PAUSING    queues     no       no       WAITING, when COMMAND has ended
+ *   WAITING    queues     no       no       RUNNING, when COMMAND was run again
+ *   OVER       no         no       no
+ *
+ * FINISHING: the far side is gone (COMMAND has ended, or nobody reads our frames); what it sent
+ * before is still delivered. "An end" is PAUSING with -r, unless a signal has asked for the end;
+ * else it is DRAINING. A signal in PAUSING or WAITING leads to ENDING. The state's deadline is in
+ * state_deadline_us; ENDING and PAUSING have those of COMMAND.
  */
 #include "tunnel.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "descriptors.h"
 #include "log.h"
 #include "signals.h"
-#include "stats.h"
 #include "util.h"
 
 enum {
-	COUNTERS_TEXT_SIZE = 1536,
-	ONE_WAY_PROOF_US = 10 * US_PER_SECOND,
-	RETRY_PATIENCE_US = US_PER_SECOND / 2, /* nothing is read while COMMAND is to end */
+	ONE_WAY_PROOF_US = 10 * US_PER_SECOND, /* a one-way COMMAND that lives so long works */
+	RETRY_PATIENCE_US = US_PER_SECOND / 2,
 };
 
-void tunnel_read_options(
-	enum program program, int argc, char **argv, struct options *options, struct stdio *stdio)
+static void enter(struct tunnel *tunnel, enum tunnel_state state, uint64_t deadline_us)
 {
-	char error[OPTIONS_ERROR_SIZE];
-	const char *name = program == UOTT_ENC ? "uott-enc" : "uott-dec";
-
-	stdio_claim(stdio);
-	log_open(name, LOG_WARNING);
-	switch (options_parse(options, program, argc, argv, error)) {
-	case OPTIONS_HELP:
-		fputs(options_help(program), stdout);
-		exit(fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
-	case OPTIONS_VERSION:
-		printf("%s %s\n", name, UOTT_VERSION);
-		exit(fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
-	case OPTIONS_WRONG:
-		log_line(LOG_ERROR, "%s", error);
-		log_line(LOG_ERROR, "try '%s --help'", name);
-		exit(2);
-	case OPTIONS_RUN:
-		break;
-	}
-	log_open(name, options->quiet ? LOG_ERROR : options->verbose ? LOG_DETAIL : LOG_WARNING);
+	tunnel->state = state;
+	tunnel->state_deadline_us = deadline_us;
 }
 
-static int open_transport(struct tunnel *tunnel, const struct stdio *stdio)
+static uint64_t linger_deadline_us(const struct tunnel *tunnel)
 {
-	const struct options *options = tunnel->options;
-	const char *wrong;
-	int error;
+	return tunnel->now_us + tunnel->options->linger_us;
+}
 
-	if (!options->command) {
-		wrong = transport_use_stdio(
-			&tunnel->transport, stdio, tunnel->reads, tunnel->writes);
+/* --- the beginning -------------------------------------------------------------------------- */
+
+static bool watch_input(struct tunnel *tunnel)
+{
+	int input = pipe_input(stream_pipe(tunnel->stream));
+
+	return input < 0 || loop_add(&tunnel->loop, input, SOURCE_INPUT, 0);
+}
+
+static bool watch_output(struct tunnel *tunnel)
+{
+	int output = pipe_output(stream_pipe(tunnel->stream));
+
+	tunnel->waits_for_room = false;
+	return output < 0 || !tunnel->writes || loop_add(&tunnel->loop, output, SOURCE_OUTPUT, 0);
+}
+
+/* The pipe is open: a new stream begins in each direction. */
+static void begin_streams(struct tunnel *tunnel)
+{
+	tunnel->started_us = tunnel->now_us;
+	tunnel->started = *tunnel->counters;
+	stream_begin(tunnel->stream, tunnel->options->program == UOTT_DEC,
+		tunnel->reads && tunnel->writes, tunnel->now_us);
+	enter(tunnel, TUNNEL_RUNNING, UINT64_MAX);
+	if (watch_input(tunnel) && watch_output(tunnel))
+		return;
+	log_line(LOG_ERROR, "cannot wait for the transport: %s", strerror(errno));
+	tunnel_fail(tunnel);
+}
+
+/* Returns 0, or an errno after a message. */
+static int run_command(struct tunnel *tunnel)
+{
+	char *const *argv = tunnel->options->command;
+	int input = -1, output = -1;
+	int error = command_start(&tunnel->command, &output, tunnel->reads ? &input : NULL);
+
+	if (error == 0)
+		pipe_use(stream_pipe(tunnel->stream), input, output);
+	else
+		log_line(LOG_ERROR, "cannot run '%s': %s", argv[0], strerror(error));
+	return error;
+}
+
+static void plan_retry(struct tunnel *tunnel, const char *what)
+{
+	uint32_t random = 0;
+	uint64_t wait_us;
+
+	(void)getentropy(&random, sizeof(random)); /* without it there is just no jitter */
+	wait_us = command_next_wait_us(&tunnel->command, random);
+	enter(tunnel, TUNNEL_WAITING, tunnel->now_us + wait_us);
+	log_line(LOG_WARNING, "'%s' %s: running it again in %.1f s", tunnel->options->command[0],
+		what, (double)wait_us / US_PER_SECOND);
+}
+
+/* Returns 0, or, after a message, the status to exit with. */
+static int open_pipe(struct tunnel *tunnel, const struct stdio *stdio)
+{
+	const char *wrong;
+
+	if (!tunnel->options->command) {
+		wrong = pipe_use_stdio(
+			stream_pipe(tunnel->stream), stdio, tunnel->reads, tunnel->writes);
 		if (wrong)
 			log_line(LOG_ERROR, "%s", wrong);
 		return wrong ? 2 : 0;
 	}
-	error = transport_run(&tunnel->transport, options->command, tunnel->reads);
-	if (error)
-		log_line(LOG_ERROR, "cannot run '%s': %s", options->command[0], strerror(error));
-	return error ? tunnel->transport.child.status : 0;
+	return run_command(tunnel) == 0 ? 0 : command_status(&tunnel->command);
 }
 
-/* The next event will be the end, with status 1. */
-static void fail(struct tunnel *tunnel)
+static bool may_retry(const struct tunnel *tunnel)
 {
-	tunnel->status = EXIT_FAILURE;
-	tunnel->ended = true;
+	return tunnel->options->retry_us > 0 && !tunnel->was_asked;
 }
 
-static void note_start(struct tunnel *tunnel)
-{
-	tunnel->started_us = tunnel->now_us;
-	tunnel->started = tunnel->counters;
-}
-
-/* A new stream begins in each direction. */
-static bool begin_streams(struct tunnel *tunnel)
-{
-	struct transport *transport = &tunnel->transport;
-	bool is_dec = tunnel->options->program == UOTT_DEC;
-
-	control_init(&tunnel->control, is_dec, tunnel->reads && tunnel->writes, tunnel->now_us);
-	receiver_begin_stream(&tunnel->receiver);
-	sender_begin_stream(&tunnel->sender);
-	if ((!tunnel->reads || loop_add(&tunnel->loop, transport->input, SOURCE_INPUT, 0)) &&
-		(!tunnel->writes || loop_add(&tunnel->loop, transport->output, SOURCE_OUTPUT, 0)))
-		return true;
-	log_line(LOG_ERROR, "cannot wait for the transport: %s", strerror(errno));
-	fail(tunnel); /* COMMAND is running and has to be ended */
-	return false;
-}
-
-int tunnel_open(struct tunnel *tunnel, const struct options *options, const struct stdio *stdio,
-	bool reads, bool writes)
+int tunnel_open(struct tunnel *tunnel, const struct options *options, struct stream *stream,
+	struct counters *counters, const struct stdio *stdio, bool reads, bool writes)
 {
 	int status;
 
 	tunnel->options = options;
+	tunnel->stream = stream;
+	tunnel->counters = counters;
 	tunnel->reads = reads;
 	tunnel->writes = writes;
-	tunnel->segment_max = UINT16_MAX;
-	tunnel->linger_until_us = tunnel->expiry_us = tunnel->retry_us = UINT64_MAX;
+	tunnel->expiry_us = UINT64_MAX;
 	tunnel->now_us = clock_now_us();
-	tunnel->stats_us = options->stats_us > 0 ? tunnel->now_us + options->stats_us : UINT64_MAX;
-	backoff_init(&tunnel->backoff, options->retry_us);
-	receiver_init(&tunnel->receiver, &tunnel->transport, &tunnel->control, &tunnel->counters);
-	descriptors_raise();
+	report_init(&tunnel->report, counters, options->stats_us, tunnel->now_us);
+	command_init(&tunnel->command, options->command, options->retry_us);
 	tunnel->signals = signals_open();
 	if (tunnel->signals < 0 || !loop_open(&tunnel->loop) ||
 		!loop_add(&tunnel->loop, tunnel->signals, SOURCE_SIGNAL, 0) ||
-		!sender_init(&tunnel->sender, &tunnel->transport, &tunnel->loop, &tunnel->control,
-			&tunnel->counters, options->latency_us)) {
+		!stream_init(stream, counters, options->latency_us)) {
 		log_line(LOG_ERROR, "cannot start: %s", strerror(errno));
 		return EXIT_FAILURE;
 	}
-	note_start(tunnel);
-	status = open_transport(tunnel, stdio);
-	if (status == 0)
+	status = open_pipe(tunnel, stdio);
+	if (status == 0) {
 		begin_streams(tunnel);
+	} else if (may_retry(tunnel) && !command_cannot_run(&tunnel->command)) {
+		plan_retry(tunnel, "did not start");
+		status = 0;
+	}
 	return status;
 }
+
+/* --- what the programs tell ----------------------------------------------------------------- */
 
 bool tunnel_watch(struct tunnel *tunnel, int socket, uint16_t tag)
 {
@@ -142,322 +168,332 @@ void tunnel_unwatch(struct tunnel *tunnel, int socket)
 	loop_remove(&tunnel->loop, socket, SOURCE_UDP);
 }
 
-void tunnel_plan_expiry(struct tunnel *tunnel, const struct flow_table *flows)
+void tunnel_plan_expiry(struct tunnel *tunnel, uint64_t when_us)
 {
-	tunnel->expiry_us = flow_next_check(
-		flows, tunnel->now_us, tunnel->options->idle_timeout_us);
+	tunnel->expiry_us = min_u64(tunnel->expiry_us, when_us);
 }
 
-void tunnel_end(struct tunnel *tunnel)
+void tunnel_flow_added(struct tunnel *tunnel, size_t flow_count)
 {
-	tunnel->ended = true;
+	counters_flow_added(tunnel->counters, flow_count);
+	if (flow_count == 1)
+		stream_set_has_flows(tunnel->stream, true);
 }
 
-void tunnel_linger(struct tunnel *tunnel)
+void tunnel_flow_removed(struct tunnel *tunnel, size_t flow_count, enum counter cause)
 {
-	tunnel->linger_until_us = tunnel->now_us + tunnel->options->linger_us;
+	tunnel->counters->value[cause]++;
+	tunnel->counters->value[FLOWS] = flow_count;
+	if (flow_count == 0)
+		stream_set_has_flows(tunnel->stream, false);
+}
+
+/* --- the end, or a pause -------------------------------------------------------------------- */
+
+/* From here on no socket and no frame is waited for: the loop begins anew with the rest. */
+static bool stop_receiving(struct tunnel *tunnel)
+{
+	tunnel->event_count = tunnel->event_next = 0;
+	tunnel->expiry_us = UINT64_MAX;
+	loop_close(&tunnel->loop);
+	return loop_open(&tunnel->loop) &&
+	       loop_add(&tunnel->loop, tunnel->signals, SOURCE_SIGNAL, 0) && watch_output(tunnel);
+}
+
+static void enter_draining(struct tunnel *tunnel)
+{
+	enter(tunnel, TUNNEL_DRAINING, linger_deadline_us(tunnel));
+	stream_hurry(tunnel->stream);
+	if (stop_receiving(tunnel))
+		return;
+	log_line(LOG_ERROR, "cannot wait for the end: %s", strerror(errno));
+	command_kill(&tunnel->command);
+	tunnel->status = EXIT_FAILURE;
+	enter(tunnel, TUNNEL_OVER, UINT64_MAX);
+}
+
+static void unwatch_pipe(struct tunnel *tunnel)
+{
+	const struct pipe *pipe = stream_pipe(tunnel->stream);
+
+	if (pipe_input(pipe) >= 0)
+		loop_remove(&tunnel->loop, pipe_input(pipe), SOURCE_INPUT);
+	if (pipe_output(pipe) >= 0)
+		loop_remove(&tunnel->loop, pipe_output(pipe), SOURCE_OUTPUT);
+	tunnel->event_count = tunnel->event_next = 0;
+}
+
+/* COMMAND's input is closed, which tells it to end. */
+static void end_command(struct tunnel *tunnel, uint64_t patience_us)
+{
+	unwatch_pipe(tunnel);
+	pipe_close_output(stream_pipe(tunnel->stream));
+	command_end(&tunnel->command, patience_us, tunnel->now_us);
+}
+
+static void enter_ending(struct tunnel *tunnel)
+{
+	enter(tunnel, TUNNEL_ENDING, UINT64_MAX);
+	tunnel->cut = stream_end(tunnel->stream, tunnel->now_us);
+	end_command(tunnel, tunnel->options->linger_us);
+}
+
+static void enter_pausing(struct tunnel *tunnel)
+{
+	enter(tunnel, TUNNEL_PAUSING, UINT64_MAX);
+	tunnel->status = EXIT_SUCCESS;
+	tunnel->is_paused = true;
+	stream_pause(tunnel->stream, tunnel->now_us);
+	end_command(tunnel, min_u64(tunnel->options->linger_us, RETRY_PATIENCE_US));
+}
+
+/* Nothing more is to be carried through this pipe. */
+static void end_pipe(struct tunnel *tunnel)
+{
+	if (tunnel->state > TUNNEL_FINISHING)
+		return;
+	if (may_retry(tunnel))
+		enter_pausing(tunnel);
+	else
+		enter_draining(tunnel);
+}
+
+static void enter_finishing(struct tunnel *tunnel)
+{
+	if (tunnel->state < TUNNEL_FINISHING)
+		enter(tunnel, TUNNEL_FINISHING, linger_deadline_us(tunnel));
+}
+
+void tunnel_input_ended(struct tunnel *tunnel, enum stream_result result, bool lingers)
+{
+	struct pipe *pipe = stream_pipe(tunnel->stream);
+
+	if (result == STREAM_FAILED)
+		tunnel->status = EXIT_FAILURE;
+	loop_remove(&tunnel->loop, pipe_input(pipe), SOURCE_INPUT);
+	pipe_close_input(pipe);
+	if (!lingers)
+		end_pipe(tunnel);
+	else if (tunnel->state == TUNNEL_RUNNING)
+		enter(tunnel, TUNNEL_LINGERING, linger_deadline_us(tunnel));
+}
+
+void tunnel_fail(struct tunnel *tunnel)
+{
+	tunnel->status = EXIT_FAILURE;
+	end_pipe(tunnel);
 }
 
 void tunnel_give_up(struct tunnel *tunnel)
 {
-	fail(tunnel);
-	tunnel->asked_to_end = true;
+	tunnel->was_asked = true;
+	tunnel_fail(tunnel);
 }
 
-/* --- frames ------------------------------------------------------------------------------- */
+/* --- COMMAND is run again ------------------------------------------------------------------- */
 
-size_t tunnel_receive(
-	struct tunnel *tunnel, int socket, uint32_t *kernel_drops, struct datagram **first)
+/* Whether COMMAND has done what it is for, so that the next try may come soon. */
+static bool has_carried_frames(const struct tunnel *tunnel)
 {
-	return sender_receive(&tunnel->sender, socket, kernel_drops, first, tunnel->now_us);
+	const uint64_t *now = tunnel->counters->value, *before = tunnel->started.value;
+
+	if (tunnel->reads)
+		return now[FRAMES_IN] > before[FRAMES_IN] || stream_was_acked(tunnel->stream);
+	return now[FRAMES_OUT] > before[FRAMES_OUT] &&
+	       tunnel->now_us - tunnel->started_us >= ONE_WAY_PROOF_US;
 }
 
-void tunnel_send(struct tunnel *tunnel, uint16_t tag, struct datagram *datagram)
+/* COMMAND has ended, and is wanted again. */
+static void wait_for_retry(struct tunnel *tunnel)
 {
-	sender_send(&tunnel->sender, tag, datagram);
-}
+	const struct command *command = &tunnel->command;
+	char what[32] = "was terminated";
 
-void tunnel_close_flow(struct tunnel *tunnel, uint16_t tag)
-{
-	sender_close_flow(&tunnel->sender, tag, tunnel->now_us);
-}
-
-bool tunnel_read(struct tunnel *tunnel)
-{
-	enum receiver_result result = receiver_read(&tunnel->receiver, tunnel->now_us);
-
-	if (result == RECEIVER_OK)
-		return true;
-	if (result == RECEIVER_ERROR)
-		tunnel->status = EXIT_FAILURE;
-	control_input_ended(&tunnel->control);
-	loop_remove(&tunnel->loop, tunnel->transport.input, SOURCE_INPUT);
-	transport_close_input(&tunnel->transport);
-	return false;
-}
-
-bool tunnel_next_frame(struct tunnel *tunnel, struct frame *frame)
-{
-	enum receiver_result result = receiver_next(&tunnel->receiver, frame);
-
-	if (result == RECEIVER_ERROR)
-		fail(tunnel);
-	return result == RECEIVER_OK;
-}
-
-uint16_t tunnel_closed_tag(const struct frame *frame)
-{
-	return le16_load(frame->payload);
-}
-
-/* --- turns -------------------------------------------------------------------------------- */
-
-/* What the far side sent before it went is still delivered, but not for ever. */
-static void finish(struct tunnel *tunnel)
-{
-	if (!tunnel->finishing)
-		tunnel_linger(tunnel);
-	tunnel->finishing = true;
-}
-
-static void flush(struct tunnel *tunnel)
-{
-	struct sender *sender = &tunnel->sender;
-
-	sender_flush(sender, tunnel->now_us);
-	if (!sender->gone)
+	pipe_close_input(stream_pipe(tunnel->stream));
+	if (command_cannot_run(command)) {
+		enter_draining(tunnel);
 		return;
-	finish(tunnel);
-	if (sender->error != 0) {
-		log_line(LOG_ERROR, "cannot write frames: %s", strerror(sender->error));
-		fail(tunnel);
+	}
+	if (has_carried_frames(tunnel))
+		command_reset_wait(&tunnel->command);
+	if (!command_was_ended_by_us(command))
+		snprintf(what, sizeof(what), "ended with status %d", command_status(command));
+	plan_retry(tunnel, what);
+}
+
+static void run_again(struct tunnel *tunnel)
+{
+	if (run_command(tunnel) == 0) {
+		tunnel->counters->value[RETRIES]++;
+		tunnel->is_restarted = true;
+		begin_streams(tunnel);
+	} else if (command_cannot_run(&tunnel->command)) {
+		enter_draining(tunnel);
+	} else {
+		plan_retry(tunnel, "did not start");
 	}
 }
 
-static void report_counters(const struct tunnel *tunnel, enum log_level level)
+/* --- turns ---------------------------------------------------------------------------------- */
+
+/* A signal asks for the end; once more, and the patience of the state is over. */
+static void hear_end(struct tunnel *tunnel)
 {
-	char text[COUNTERS_TEXT_SIZE];
-
-	counters_format(&tunnel->counters, text, sizeof(text));
-	log_line(level, "%s", text);
-}
-
-/* On a terminal one line of rates, which the next one replaces. */
-static void show_stats(struct tunnel *tunnel)
-{
-	char text[STATS_TEXT_SIZE];
-	uint64_t elapsed_us = tunnel->now_us - tunnel->stats_us + tunnel->options->stats_us;
-
-	tunnel->stats_us = tunnel->now_us + tunnel->options->stats_us;
-	if (!isatty(STDERR_FILENO)) {
-		report_counters(tunnel, LOG_ERROR);
-		return;
-	}
-	stats_format(&tunnel->stats_before, &tunnel->counters, elapsed_us, text);
-	log_status(text);
-	tunnel->stats_before = tunnel->counters;
+	tunnel->was_asked = true;
+	if (tunnel->state <= TUNNEL_FINISHING || tunnel->state == TUNNEL_WAITING)
+		enter_draining(tunnel);
+	else if (tunnel->state == TUNNEL_DRAINING)
+		tunnel->state_deadline_us = tunnel->now_us;
+	else
+		command_hurry(&tunnel->command, tunnel->now_us);
+	if (tunnel->state == TUNNEL_PAUSING)
+		enter_draining(tunnel);
 }
 
 static void handle_signals(struct tunnel *tunnel)
 {
 	unsigned int seen = signals_read(tunnel->signals);
 
-	tunnel->report_wanted |= (seen & SIGNALS_REPORT) != 0;
-	if (seen & SIGNALS_END) {
-		tunnel->asked_to_end = true;
-		tunnel_end(tunnel);
-	}
-	if (seen & SIGNALS_CHILD && tunnel->transport.child.pid != 0 &&
-		child_is_gone(&tunnel->transport.child))
-		finish(tunnel);
+	if (seen & SIGNALS_REPORT)
+		report_request(&tunnel->report);
+	if (seen & SIGNALS_CHILD)
+		command_reap(&tunnel->command);
+	if (tunnel->options->command && !command_is_running(&tunnel->command))
+		enter_finishing(tunnel);
+	if (seen & SIGNALS_END)
+		hear_end(tunnel);
 }
 
-/* Says which datagrams were dropped. Returns when there may be more to say. */
-static uint64_t report_drops(struct tunnel *tunnel, uint64_t now_us)
+static void handle_output(struct tunnel *tunnel, bool is_broken)
 {
-	uint64_t deadline_us;
-	char text[256];
-
-	while (counters_next_report(&tunnel->counters, now_us, text, sizeof(text), &deadline_us))
-		log_line(LOG_WARNING, "%s", text);
-	return deadline_us;
+	if (is_broken)
+		stream_reader_is_gone(tunnel->stream);
+	else
+		stream_resume(tunnel->stream);
 }
 
+/* Enters the next state if what this one waited for has come. */
+static void advance(struct tunnel *tunnel)
+{
+	bool is_due = tunnel->now_us >= tunnel->state_deadline_us;
+
+	switch (tunnel->state) {
+	case TUNNEL_RUNNING:
+	case TUNNEL_OVER:
+		break;
+	case TUNNEL_LINGERING:
+		if (is_due)
+			end_pipe(tunnel);
+		break;
+	case TUNNEL_FINISHING:
+		if (is_due || !pipe_has_input_waiting(stream_pipe(tunnel->stream)))
+			end_pipe(tunnel);
+		break;
+	case TUNNEL_DRAINING:
+		if (is_due || !stream_has_work(tunnel->stream))
+			enter_ending(tunnel);
+		break;
+	case TUNNEL_ENDING:
+	case TUNNEL_PAUSING:
+		command_advance(&tunnel->command, tunnel->now_us);
+		if (command_is_running(&tunnel->command))
+			break;
+		if (tunnel->state == TUNNEL_PAUSING)
+			wait_for_retry(tunnel);
+		else
+			enter(tunnel, TUNNEL_OVER, UINT64_MAX);
+		break;
+	case TUNNEL_WAITING:
+		if (is_due)
+			run_again(tunnel);
+		break;
+	}
+}
+
+static void flush(struct tunnel *tunnel)
+{
+	struct stream *stream = tunnel->stream;
+
+	stream_flush(stream, tunnel->now_us);
+	if (tunnel->state > TUNNEL_DRAINING)
+		return;
+	if (stream_output(stream) == STREAM_FAILED) {
+		tunnel_fail(tunnel);
+	} else if (stream_output(stream) == STREAM_END) {
+		enter_finishing(tunnel);
+	} else if (stream_is_blocked(stream) != tunnel->waits_for_room) {
+		tunnel->waits_for_room = stream_is_blocked(stream);
+		loop_want_room(
+			&tunnel->loop, pipe_output(stream_pipe(stream)), tunnel->waits_for_room);
+	}
+}
+
+/* How long the next wait may take; negative: for ever. */
 static int64_t time_to_wait_us(const struct tunnel *tunnel, uint64_t deadline_us)
 {
-	bool has_flows = tunnel->counters.value[FLOWS] > 0;
-
-	deadline_us = min_u64(deadline_us, min_u64(tunnel->linger_until_us, tunnel->expiry_us));
-	deadline_us = min_u64(deadline_us, min_u64(tunnel->retry_us, tunnel->stats_us));
-	deadline_us = min_u64(deadline_us, sender_deadline_us(&tunnel->sender, tunnel->now_us));
-	deadline_us = min_u64(deadline_us,
-		control_deadline_us(&tunnel->control, has_flows, tunnel->sender.blocked));
+	deadline_us = min_u64(deadline_us, tunnel->state_deadline_us);
+	deadline_us = min_u64(deadline_us, tunnel->expiry_us);
+	deadline_us = min_u64(deadline_us, command_deadline_us(&tunnel->command));
+	deadline_us = min_u64(deadline_us, stream_deadline_us(tunnel->stream, tunnel->now_us));
 	if (deadline_us == UINT64_MAX)
 		return -1;
-	return tunnel->finishing || deadline_us < tunnel->now_us
-		       ? 0
-		       : (int64_t)(deadline_us - tunnel->now_us);
+	return deadline_us < tunnel->now_us ? 0 : (int64_t)(deadline_us - tunnel->now_us);
 }
 
-static bool has_input_waiting(const struct tunnel *tunnel)
+static void check_far_side(struct tunnel *tunnel)
 {
-	return poll(&(struct pollfd){.fd = tunnel->transport.input, .events = POLLIN}, 1, 0) == 1;
+	if (tunnel->state > TUNNEL_FINISHING || !stream_is_dead(tunnel->stream, tunnel->now_us))
+		return;
+	log_line(LOG_ERROR, "the transport is dead: nothing came for 45 s");
+	command_kill(&tunnel->command);
+	tunnel_fail(tunnel);
 }
 
 static void next_turn(struct tunnel *tunnel)
 {
+	enum tunnel_state before = tunnel->state;
 	uint64_t deadline_us;
 
 	flush(tunnel);
-	sender_measure(&tunnel->sender);
-	deadline_us = report_drops(tunnel, tunnel->now_us);
-	if (tunnel->report_wanted) /* only now is every datagram in one place */
-		report_counters(tunnel, LOG_ERROR);
-	tunnel->report_wanted = false;
-	if (tunnel->now_us >= tunnel->stats_us)
-		show_stats(tunnel);
-	if (tunnel->ended)
-		return;
+	deadline_us = report_turn(&tunnel->report, tunnel->now_us);
+	check_far_side(tunnel);
+	advance(tunnel);
+	if (tunnel->state != before)
+		return; /* the new state may have something to do at once */
 	tunnel->event_next = 0;
 	tunnel->event_count = loop_wait(
 		&tunnel->loop, time_to_wait_us(tunnel, deadline_us), tunnel->events);
 	tunnel->now_us = clock_now_us();
-	if (tunnel->now_us >= tunnel->linger_until_us ||
-		(tunnel->finishing && !has_input_waiting(tunnel)))
-		tunnel_end(tunnel);
-	/* Who was stopped himself has not heard what came meanwhile. */
-	if (control_is_dead(&tunnel->control, tunnel->now_us) && !has_input_waiting(tunnel)) {
-		log_line(LOG_ERROR, "the transport is dead: nothing came for 45 s");
-		child_kill(&tunnel->transport.child);
-		fail(tunnel);
-	}
 }
 
-static void handle_output(struct tunnel *tunnel, bool broken)
+static bool take(bool *flag)
 {
-	if (!broken) {
-		sender_resume(&tunnel->sender);
-		return;
-	}
-	tunnel->sender.gone = true;
-	finish(tunnel);
+	bool was_set = *flag;
+
+	*flag = false;
+	return was_set;
 }
-
-/* --- COMMAND ends, and is run again ------------------------------------------------------- */
-
-static void finish_child(struct tunnel *tunnel, uint64_t patience_us)
-{
-	tunnel->asked_to_end |= child_finish(
-		&tunnel->transport.child, tunnel->signals, patience_us);
-}
-
-/* Whether COMMAND has done what it is for, so that the next try may come soon. */
-static bool has_carried_frames(const struct tunnel *tunnel)
-{
-	if (tunnel->reads)
-		return tunnel->counters.value[FRAMES_IN] > tunnel->started.value[FRAMES_IN] ||
-		       tunnel->control.acked > 0;
-	return tunnel->counters.value[FRAMES_OUT] > tunnel->started.value[FRAMES_OUT] &&
-	       tunnel->now_us - tunnel->started_us >= ONE_WAY_PROOF_US;
-}
-
-/* What is wrong with it will be so the next time. */
-static bool cannot_be_run(const struct child *child)
-{
-	return child->status == CHILD_CANNOT_RUN || child->status == CHILD_NOT_FOUND;
-}
-
-static void plan_retry(struct tunnel *tunnel, const char *what)
-{
-	uint32_t random = 0;
-	uint64_t wait_us;
-
-	(void)getentropy(&random, sizeof(random)); /* without it there is just no jitter */
-	wait_us = backoff_wait_us(&tunnel->backoff, random);
-	tunnel->retry_us = tunnel->now_us + wait_us;
-	log_line(LOG_WARNING, "'%s' %s: running it again in %.1f s", tunnel->options->command[0],
-		what, (double)wait_us / US_PER_SECOND);
-}
-
-/*
- * The transport has ended. Returns whether the tunnel goes on: then COMMAND will be run again.
- */
-static bool pause_for_retry(struct tunnel *tunnel)
-{
-	struct transport *transport = &tunnel->transport;
-	const struct child *child = &transport->child;
-	char what[32] = "was terminated";
-
-	if (tunnel->options->retry_us == 0 || tunnel->asked_to_end)
-		return false;
-	if (transport->input >= 0)
-		loop_remove(&tunnel->loop, transport->input, SOURCE_INPUT);
-	if (transport->output >= 0)
-		loop_remove(&tunnel->loop, transport->output, SOURCE_OUTPUT);
-	tunnel->event_count = tunnel->event_next = 0;
-	sender_pause(&tunnel->sender);
-	/* Into the queue, where all that has tags of this stream is dealt with. */
-	sender_flush(&tunnel->sender, tunnel->now_us);
-	transport_close_output(transport);
-	finish_child(tunnel, min_u64(tunnel->options->linger_us, RETRY_PATIENCE_US));
-	transport_close_input(transport);
-	tunnel->now_us = clock_now_us();
-	if (tunnel->asked_to_end || cannot_be_run(child))
-		return false;
-	if (has_carried_frames(tunnel))
-		backoff_reset(&tunnel->backoff);
-	control_input_ended(&tunnel->control);
-	tunnel->ended = tunnel->finishing = false;
-	tunnel->linger_until_us = UINT64_MAX;
-	tunnel->status = 0;
-	if (!child->was_made_to)
-		snprintf(what, sizeof(what), "ended with status %d", child->status);
-	plan_retry(tunnel, what);
-	return true;
-}
-
-/* Returns whether COMMAND is running again. */
-static bool run_again(struct tunnel *tunnel)
-{
-	char **command = tunnel->options->command;
-	int error;
-
-	note_start(tunnel);
-	tunnel->retry_us = UINT64_MAX;
-	error = transport_run(&tunnel->transport, command, tunnel->reads);
-	if (error != 0) {
-		log_line(LOG_ERROR, "cannot run '%s': %s", command[0], strerror(error));
-		if (cannot_be_run(&tunnel->transport.child))
-			tunnel_end(tunnel);
-		else
-			plan_retry(tunnel, "did not start");
-		return false;
-	}
-	tunnel->counters.value[RETRIES]++;
-	return begin_streams(tunnel);
-}
-
-/* --- the next event ----------------------------------------------------------------------- */
 
 enum tunnel_event tunnel_next_event(struct tunnel *tunnel, uint16_t *tag)
 {
-	for (;;) {
-		const struct event *event = &tunnel->events[tunnel->event_next];
+	const struct event *event;
 
-		if (tunnel->ended)
-			return pause_for_retry(tunnel) ? TUNNEL_PAUSED : TUNNEL_END;
-		if (tunnel->now_us >= tunnel->retry_us) {
-			if (run_again(tunnel))
-				return TUNNEL_RESTARTED;
-			continue;
-		}
-		if (tunnel->now_us >= tunnel->expiry_us)
+	for (;;) {
+		if (take(&tunnel->is_paused))
+			return TUNNEL_PAUSED;
+		if (take(&tunnel->is_restarted))
+			return TUNNEL_RESTARTED;
+		if (tunnel->state == TUNNEL_OVER)
+			return TUNNEL_END;
+		if (tunnel->now_us >= tunnel->expiry_us) {
+			tunnel->expiry_us = UINT64_MAX;
 			return TUNNEL_EXPIRY;
+		}
 		if (tunnel->event_next == tunnel->event_count) {
 			next_turn(tunnel);
 			continue;
 		}
-		tunnel->event_next++;
+		event = &tunnel->events[tunnel->event_next++];
 		switch (event->source) {
 		case SOURCE_SIGNAL:
 			handle_signals(tunnel);
@@ -476,81 +512,38 @@ enum tunnel_event tunnel_next_event(struct tunnel *tunnel, uint16_t *tag)
 	}
 }
 
-/* --- closing ------------------------------------------------------------------------------ */
+/* --- closing -------------------------------------------------------------------------------- */
 
-/*
- * Gives the pipe the linger time to take what is queued, or until a signal asks once more. Returns
- * NULL, or what to say of a frame that was cut.
- */
-static const char *drain(struct tunnel *tunnel)
-{
-	struct sender *sender = &tunnel->sender;
-	uint64_t now_us = clock_now_us();
-	uint64_t deadline_us = now_us + tunnel->options->linger_us;
-	struct pollfd wake[] = {
-		{.fd = tunnel->transport.output, .events = POLLOUT},
-		{.fd = tunnel->signals, .events = POLLIN},
-	};
-
-	sender_hurry(sender);
-	sender_flush(sender, now_us);
-	while (sender_has_work(sender) && now_us < deadline_us) {
-		poll(wake, ARRAY_SIZE(wake), timeout_ms((int64_t)(deadline_us - now_us)));
-		if (signals_read(tunnel->signals) & SIGNALS_END) {
-			tunnel->asked_to_end = true;
-			break;
-		}
-		now_us = clock_now_us();
-		sender_resume(sender);
-		sender_flush(sender, now_us);
-	}
-	/* What ended the reader may have been meant for us too, as a ^C is. */
-	if (signals_read(tunnel->signals) & SIGNALS_END)
-		tunnel->asked_to_end = true;
-	tunnel->counters.value[DROP_PIPE_CLOSED] += sender->queue.frames;
-	tunnel->counters.value[QUEUED] = 0;
-	if (!queue_is_inside_frame(&sender->queue) || tunnel->asked_to_end)
-		return NULL;
-	return sender->gone ? "the reader closed the pipe inside a frame"
-			    : "a frame was cut: the pipe did not take its rest in time";
-}
-
-/* COMMAND's status is ours, if it is the one to blame. */
+/* COMMAND's status is ours, if the end was its fault. */
 static void take_status(struct tunnel *tunnel)
 {
 	const char *name = tunnel->options->command[0];
-	const struct child *child = &tunnel->transport.child;
+	int status = command_status(&tunnel->command);
 
-	finish_child(tunnel, tunnel->options->linger_us);
-	if (tunnel->asked_to_end)
+	if (tunnel->was_asked)
 		return;
-	if (child->was_made_to) {
+	if (command_was_ended_by_us(&tunnel->command)) {
 		log_line(LOG_WARNING, "'%s' did not end by itself and was terminated", name);
 		return;
 	}
-	if (child->status == 0)
+	if (status == 0)
 		return;
-	log_line(LOG_WARNING, "'%s' ended with status %d", name, child->status);
-	if (tunnel->status == 0)
-		tunnel->status = child->status;
+	log_line(LOG_WARNING, "'%s' ended with status %d", name, status);
+	if (tunnel->status == EXIT_SUCCESS)
+		tunnel->status = status;
 }
 
 int tunnel_close(struct tunnel *tunnel)
 {
-	const char *cut = drain(tunnel);
-
-	report_drops(tunnel, UINT64_MAX); /* however short ago the last report was */
-	transport_close_output(&tunnel->transport);
 	if (tunnel->options->command)
 		take_status(tunnel);
-	if (cut && tunnel->status == 0) { /* else that was not what went wrong first */
-		log_line(LOG_ERROR, "%s", cut);
+	if (tunnel->cut && tunnel->status == EXIT_SUCCESS && !tunnel->was_asked) {
+		log_line(LOG_ERROR, "%s", tunnel->cut); /* this is what went wrong first */
 		tunnel->status = EXIT_FAILURE;
 	}
-	transport_close_input(&tunnel->transport); /* COMMAND must not die of that */
-	report_counters(tunnel, LOG_DETAIL);
-	log_end_status();
-	sender_free(&tunnel->sender);
+	pipe_close_input(stream_pipe(tunnel->stream)); /* not before: COMMAND would die of it */
+	report_end(&tunnel->report);
 	loop_close(&tunnel->loop);
+	stream_free(tunnel->stream);
 	return tunnel->status;
 }

@@ -1,7 +1,7 @@
 /*
- * One end of the tunnel: what both programs do alike around the stream of frames. They ask for the
- * next event, do their own part (which client, which socket), and hand frames in; the turns of the
- * loop, signals, COMMAND, and the ways to end and to begin again are here.
+ * The life of a program: turns of the loop, signals, deadlines, the end, and with -r the new
+ * beginning. Both programs ask for the next event and do their own part: which client, which
+ * socket. The fields are private; now_us may be read.
  */
 #ifndef TUNNEL_H
 #define TUNNEL_H
@@ -9,126 +9,101 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "backoff.h"
-#include "control.h"
+#include "command.h"
 #include "counters.h"
-#include "flow.h"
 #include "loop.h"
 #include "options.h"
-#include "receiver.h"
-#include "sender.h"
-#include "transport.h"
+#include "pipe.h"
+#include "report.h"
+#include "stream.h"
+
+/* What a state allows is in tunnel.c. */
+enum tunnel_state {
+	TUNNEL_RUNNING,
+	TUNNEL_LINGERING,
+	TUNNEL_FINISHING,
+	TUNNEL_DRAINING,
+	TUNNEL_ENDING,
+	TUNNEL_PAUSING,
+	TUNNEL_WAITING,
+	TUNNEL_OVER,
+};
 
 struct tunnel {
-	const struct options *options;
-	struct counters counters;
+	const struct options *options; /* borrowed, */
+	struct stream *stream;         /* and these two */
+	struct counters *counters;
 	uint64_t now_us; /* read once a turn */
+
+	enum tunnel_state state;
+	uint64_t state_deadline_us; /* UINT64_MAX: none */
+	bool was_asked;             /* to end, by a signal */
+	int status;                 /* to exit with */
+	const char *cut;            /* what to say of a frame that was cut, or NULL */
+
+	struct command command;
+	bool reads, writes;
+	uint64_t started_us;     /* the stream, */
+	struct counters started; /* and what was counted until then */
 
 	struct loop loop;
 	struct event events[LOOP_EVENTS_MAX];
 	size_t event_count, event_next;
+	bool waits_for_room;
 	int signals;
-	uint64_t expiry_us; /* when to look for idle flows; UINT64_MAX: never */
-	uint64_t stats_us;  /* when the counters are to be shown; UINT64_MAX: never */
-	struct counters stats_before;
-	bool report_wanted; /* SIGUSR1 came */
-
-	bool reads, writes;
-	struct transport transport;
-	struct control control;
-	struct receiver receiver;
-	struct sender sender;
-	uint16_t segment_max; /* as udp_send() has it */
-
-	bool finishing; /* the far side is gone: only what has already arrived is still read */
-	uint64_t linger_until_us; /* UINT64_MAX: not lingering */
-	bool ended, asked_to_end;
-	int status; /* what the program will exit with */
-
-	struct backoff backoff;
-	uint64_t retry_us; /* when COMMAND is to be run again; UINT64_MAX: it is running */
-	uint64_t started_us;
-	struct counters started; /* as of then */
+	struct report report;
+	uint64_t expiry_us;           /* when to look for idle flows; UINT64_MAX: never */
+	bool is_paused, is_restarted; /* TUNNEL_PAUSED, TUNNEL_RESTARTED are still to be told */
 };
 
 enum tunnel_event {
 	TUNNEL_DATAGRAMS, /* a socket given to tunnel_watch() has something to receive */
-	TUNNEL_FRAMES,    /* the transport has something to read: call tunnel_read() */
-	TUNNEL_EXPIRY,    /* flows may be idle: tunnel_plan_expiry() is to be called again */
-	TUNNEL_PAUSED,    /* COMMAND has ended, and will be run again */
+	TUNNEL_FRAMES,    /* the pipe has something to read: call stream_read() */
+	TUNNEL_EXPIRY,    /* the time of tunnel_plan_expiry() has come; to be planned anew */
+	TUNNEL_PAUSED,    /* COMMAND ends, and will be run again; what comes meanwhile waits */
 	TUNNEL_RESTARTED, /* COMMAND was run again: streams and tags begin anew */
-	TUNNEL_END,
+	TUNNEL_END,       /* call tunnel_close() */
 };
 
 /*
- * Reads the command line and takes care of standard input and output. Does not return when there
- * is nothing to run: after --help, --version (status 0) and wrong usage (status 2).
+ * Opens the pipe (starting COMMAND) for reading and writing as wanted. All borrowed objects must
+ * outlive the tunnel. Returns 0, or, after a message, the status to exit with.
  */
-void tunnel_read_options(
-	enum program program, int argc, char **argv, struct options *options, struct stdio *stdio);
+int tunnel_open(struct tunnel *tunnel, const struct options *options, struct stream *stream,
+	struct counters *counters, const struct stdio *stdio, bool reads, bool writes);
 
-/*
- * Opens the transport (starting COMMAND) for reading and writing as wanted. Both borrowed objects
- * must outlive the tunnel. Returns 0, or, after a message, the status to exit with.
- */
-int tunnel_open(struct tunnel *tunnel, const struct options *options, const struct stdio *stdio,
-	bool reads, bool writes);
-
-/*
- * Ends everything: flushes what is queued within the linger time, closes the transport and waits
- * for COMMAND. Returns the status to exit with.
- */
+/* After TUNNEL_END. Returns the status to exit with. */
 int tunnel_close(struct tunnel *tunnel);
 
 /*
  * Waits for the next event. For TUNNEL_DATAGRAMS, *tag is that of the socket. At the end of each
- * turn, all that was sent since leaves in one write.
+ * turn, all that was sent in it leaves in one write.
  */
 enum tunnel_event tunnel_next_event(struct tunnel *tunnel, uint16_t *tag);
 
 /* Watches a UDP socket; `tag` comes back with its events. Returns false with errno. */
 bool tunnel_watch(struct tunnel *tunnel, int socket, uint16_t tag);
 
+/* To be called before a watched socket is closed. */
 void tunnel_unwatch(struct tunnel *tunnel, int socket);
 
-/* Asks for TUNNEL_EXPIRY when the next flow can be idle. To be called when the first is added. */
-void tunnel_plan_expiry(struct tunnel *tunnel, const struct flow_table *flows);
+/* A flow was added, or removed for a cause that is counted (EXPIRED, EVICTED, CLOSED). */
+void tunnel_flow_added(struct tunnel *tunnel, size_t flow_count);
+void tunnel_flow_removed(struct tunnel *tunnel, size_t flow_count, enum counter cause);
+
+/* Asks for TUNNEL_EXPIRY at `when_us` (UINT64_MAX: never), or earlier if that was asked for. */
+void tunnel_plan_expiry(struct tunnel *tunnel, uint64_t when_us);
 
 /*
- * Receives a batch from the socket. *first is the first of the datagrams returned, which are valid
- * until the next call, or the end of the turn. *kernel_drops as for udp_receive().
+ * stream_read() has returned STREAM_END, or STREAM_FAILED: then the status is 1. If it `lingers`,
+ * late replies are still sent for the linger time. The end follows, or with -r a pause.
  */
-size_t tunnel_receive(
-	struct tunnel *tunnel, int socket, uint32_t *kernel_drops, struct datagram **first);
+void tunnel_input_ended(struct tunnel *tunnel, enum stream_result result, bool lingers);
 
-/* Sends a datagram (or a run) just received as a frame (or frames) of the flow `tag`. */
-void tunnel_send(struct tunnel *tunnel, uint16_t tag, struct datagram *datagram);
+/* The stream is corrupt: the end follows, with status 1, or with -r a pause. */
+void tunnel_fail(struct tunnel *tunnel);
 
-/* Says CLOSE for a flow, if the far side understands that. Nothing more may be sent of it. */
-void tunnel_close_flow(struct tunnel *tunnel, uint16_t tag);
-
-/*
- * Reads the transport once. Returns false when its end was reached: tunnel_end() or tunnel_linger()
- * is to follow.
- */
-bool tunnel_read(struct tunnel *tunnel);
-
-/*
- * Takes the next frame of what was read, valid until the next tunnel_read(): a data frame or a
- * CLOSE. Returns false when there is none, or the stream is corrupt, which ends the tunnel.
- */
-bool tunnel_next_frame(struct tunnel *tunnel, struct frame *frame);
-
-/* The tag that a CLOSE is about. */
-uint16_t tunnel_closed_tag(const struct frame *frame);
-
-/* The next event will be the end. */
-void tunnel_end(struct tunnel *tunnel);
-
-/* The same; the program will exit with status 1, and COMMAND will not be run again. */
+/* The end follows with status 1, also with -r. */
 void tunnel_give_up(struct tunnel *tunnel);
-
-/* The next event will be the end once the linger time has passed. */
-void tunnel_linger(struct tunnel *tunnel);
 
 #endif

@@ -12,76 +12,83 @@
 
 #include "flow.h"
 #include "log.h"
+#include "stream.h"
 #include "tunnel.h"
+#include "udp.h"
+#include "usage.h"
 
 enum {
 	TARGET_ADDRESSES_MAX = 8
 };
 
 struct dec {
+	struct options options;
+	struct counters counters;
 	struct tunnel tunnel;
+	struct stream stream;
 	struct flow_table flows;
 	struct address target;
 	struct address source; /* of -b */
+	uint16_t segment_max;  /* as udp_send() has it */
 };
 
-static const struct address *source_of(const struct dec *dec, const struct options *options)
+static const struct address *source_of(const struct dec *dec)
 {
-	return options->has_source ? &dec->source : NULL;
+	return dec->options.has_source ? &dec->source : NULL;
 }
 
 static void close_flow(struct dec *dec, struct flow *flow, enum counter cause)
 {
-	struct tunnel *tunnel = &dec->tunnel;
-
 	log_line(LOG_DETAIL, "flow %u: %s", flow->tag, counter_key(cause));
-	if (!tunnel->options->unidirectional)
-		tunnel_unwatch(tunnel, flow->socket);
+	if (!dec->options.unidirectional)
+		tunnel_unwatch(&dec->tunnel, flow->socket);
 	close(flow->socket);
 	flow_remove(&dec->flows, flow);
-	tunnel->counters.value[cause]++;
-	tunnel->counters.value[FLOWS] = dec->flows.count;
+	tunnel_flow_removed(&dec->tunnel, flow_count(&dec->flows), cause);
+}
+
+static void plan_expiry(struct dec *dec)
+{
+	tunnel_plan_expiry(&dec->tunnel,
+		flow_next_check(&dec->flows, dec->tunnel.now_us, dec->options.idle_timeout_us));
 }
 
 static void expire_flows(struct dec *dec)
 {
-	struct tunnel *tunnel = &dec->tunnel;
-	uint64_t idle_timeout_us = tunnel->options->idle_timeout_us;
+	uint64_t now_us = dec->tunnel.now_us, idle_timeout_us = dec->options.idle_timeout_us;
 	struct flow *flow;
 
-	while ((flow = flow_find_idle(&dec->flows, tunnel->now_us, idle_timeout_us)))
+	while ((flow = flow_find_idle(&dec->flows, now_us, idle_timeout_us)))
 		close_flow(dec, flow, EXPIRED);
-	tunnel_plan_expiry(tunnel, &dec->flows);
+	plan_expiry(dec);
 }
 
 /* Where there is no descriptor or memory for one more, the longest idle flow makes room. */
 static int open_socket(struct dec *dec)
 {
-	const struct address *source = source_of(dec, dec->tunnel.options);
 	int socket = -1;
 
-	if (dec->flows.count < dec->tunnel.options->max_flows)
-		socket = udp_open_connected(&dec->target, source);
+	if (flow_count(&dec->flows) < dec->options.max_flows)
+		socket = udp_open_connected(&dec->target, source_of(dec));
 	else
 		errno = EMFILE;
-	if (socket >= 0 || !dec->flows.oldest ||
+	if (socket >= 0 || flow_count(&dec->flows) == 0 ||
 		(errno != EMFILE && errno != ENFILE && errno != ENOMEM && errno != ENOBUFS))
 		return socket;
-	close_flow(dec, dec->flows.oldest, EVICTED);
-	return udp_open_connected(&dec->target, source);
+	close_flow(dec, flow_oldest(&dec->flows), EVICTED);
+	return udp_open_connected(&dec->target, source_of(dec));
 }
 
-/* Opens the socket of a tag that has none. Returns NULL when that is not possible now. */
+/* Opens the socket of a tag that has none. Returns NULL if that is not possible now. */
 static struct flow *open_flow(struct dec *dec, uint16_t tag)
 {
-	struct tunnel *tunnel = &dec->tunnel;
 	int socket = open_socket(dec);
 	struct flow *flow;
 
 	if (socket < 0)
 		return NULL;
-	flow = flow_add_tag(&dec->flows, tag, tunnel->now_us);
-	if (flow && !tunnel->options->unidirectional && !tunnel_watch(tunnel, socket, tag)) {
+	flow = flow_add_tag(&dec->flows, tag, dec->tunnel.now_us);
+	if (flow && !dec->options.unidirectional && !tunnel_watch(&dec->tunnel, socket, tag)) {
 		flow_remove(&dec->flows, flow);
 		flow = NULL;
 	}
@@ -90,24 +97,20 @@ static struct flow *open_flow(struct dec *dec, uint16_t tag)
 		return NULL;
 	}
 	flow->socket = socket;
-	counters_flow_added(&tunnel->counters, dec->flows.count);
-	if (dec->flows.count == 1)
-		tunnel_plan_expiry(tunnel, &dec->flows);
+	tunnel_flow_added(&dec->tunnel, flow_count(&dec->flows));
+	plan_expiry(dec);
 	log_line(LOG_DETAIL, "flow %u: new", tag);
 	return flow;
 }
 
-/*
- * The far side has forgotten the flow. The answer comes behind all replies, so that none can reach
- * the next client that gets this tag.
- */
+/* The far side has forgotten the flow. No reply follows the answer. */
 static void answer_close(struct dec *dec, uint16_t tag)
 {
 	struct flow *flow = flow_find_tag(&dec->flows, tag);
 
 	if (flow)
 		close_flow(dec, flow, CLOSED);
-	tunnel_close_flow(&dec->tunnel, tag);
+	stream_close_flow(&dec->stream, tag, dec->tunnel.now_us);
 }
 
 /* Returns the flow of that tag, which is used now; or NULL if there can be none. */
@@ -120,67 +123,79 @@ static struct flow *flow_of_tag(struct dec *dec, uint16_t tag)
 	if (flow)
 		flow_touch(&dec->flows, flow, dec->tunnel.now_us);
 	else
-		dec->tunnel.counters.value[DROP_NO_SOCKET]++;
+		dec->counters.value[DROP_NO_SOCKET]++;
 	return flow;
 }
 
-/* Neighbouring frames of one flow leave in one call. */
-static void deliver_frames(struct dec *dec)
-{
-	struct tunnel *tunnel = &dec->tunnel;
+/* Frames of one flow that come in a row: they leave in one call. */
+struct gathered {
+	struct flow *flow;
+	size_t count;
 	struct outgoing datagrams[BATCH_MAX];
-	struct flow *flow = NULL; /* of the datagrams gathered */
-	struct frame frame;
-	size_t count = 0;
+};
 
-	while (tunnel_next_frame(tunnel, &frame)) {
-		bool is_data = frame.kind == FRAME_DATA;
-
-		if (count > 0 && (count == BATCH_MAX || !is_data || flow->tag != frame.tag)) {
-			udp_send(flow->socket, datagrams, count, &tunnel->segment_max,
-				&tunnel->counters);
-			count = 0;
-		}
-		if (!is_data) {
-			answer_close(dec, tunnel_closed_tag(&frame));
-			continue;
-		}
-		flow = flow_of_tag(dec, frame.tag);
-		if (!flow)
-			continue;
-		datagrams[count++] = (struct outgoing){
-			.payload = frame.payload,
-			.length = frame.length,
-		};
-	}
-	if (count > 0)
-		udp_send(flow->socket, datagrams, count, &tunnel->segment_max, &tunnel->counters);
+static void send_gathered(struct dec *dec, struct gathered *gathered)
+{
+	if (gathered->count > 0)
+		udp_send(gathered->flow->socket, gathered->datagrams, gathered->count,
+			&dec->segment_max, &dec->counters);
+	gathered->count = 0;
 }
 
-/* Tags will mean other clients when COMMAND runs again, who get no replies to the former ones. */
+static void gather(struct dec *dec, struct gathered *gathered, const struct frame *frame)
+{
+	if (gathered->count == BATCH_MAX ||
+		(gathered->count > 0 && gathered->flow->tag != frame->tag))
+		send_gathered(dec, gathered);
+	gathered->flow = flow_of_tag(dec, frame->tag);
+	if (gathered->flow)
+		gathered->datagrams[gathered->count++] = (struct outgoing){
+			.payload = frame->payload,
+			.length = frame->length,
+		};
+}
+
+static void deliver_frames(struct dec *dec)
+{
+	struct gathered gathered = {.count = 0};
+	enum receiver_result next;
+	struct frame frame;
+
+	while ((next = stream_next(&dec->stream, &frame)) < RECEIVER_MORE) {
+		if (next == RECEIVER_DATA) {
+			gather(dec, &gathered, &frame);
+			continue;
+		}
+		send_gathered(dec, &gathered);
+		answer_close(dec, frame.tag);
+	}
+	send_gathered(dec, &gathered);
+	if (next == RECEIVER_CORRUPT)
+		tunnel_fail(&dec->tunnel);
+}
+
+/* Tags mean other clients when COMMAND runs again: these get no replies to the former ones. */
 static void forget_flows(struct dec *dec)
 {
-	struct tunnel *tunnel = &dec->tunnel;
-	struct queue *queue = &tunnel->sender.queue;
+	struct queue *queue = stream_waiting(&dec->stream);
 	uint16_t tag;
 
-	while (dec->flows.newest)
-		close_flow(dec, dec->flows.newest, CLOSED);
-	queue_recall(queue, tunnel->now_us, UINT64_MAX, &tunnel->counters);
+	while (flow_count(&dec->flows) > 0)
+		close_flow(dec, flow_oldest(&dec->flows), CLOSED);
+	queue_recall(queue, dec->tunnel.now_us, UINT64_MAX, &dec->counters);
 	while (queue_next_recalled(queue, &tag))
-		queue_drop_recalled(queue, &tunnel->counters);
+		queue_drop_recalled(queue, &dec->counters);
 }
 
 static void read_frames(struct dec *dec)
 {
-	struct tunnel *tunnel = &dec->tunnel;
+	bool lingers = !dec->options.unidirectional && flow_count(&dec->flows) > 0;
+	enum stream_result result = stream_read(&dec->stream, dec->tunnel.now_us);
 
-	if (tunnel_read(tunnel))
+	if (result == STREAM_OK)
 		deliver_frames(dec);
-	else if (tunnel->options->unidirectional || dec->flows.count == 0)
-		tunnel_end(tunnel);
 	else
-		tunnel_linger(tunnel);
+		tunnel_input_ended(&dec->tunnel, result, lingers);
 }
 
 static void forward_datagrams(struct dec *dec, uint16_t tag)
@@ -191,16 +206,18 @@ static void forward_datagrams(struct dec *dec, uint16_t tag)
 
 	if (!flow)
 		return;
-	count = tunnel_receive(&dec->tunnel, flow->socket, &flow->kernel_drops, &datagrams);
+	count = stream_receive(
+		&dec->stream, flow->socket, &flow->kernel_drops, &datagrams, dec->tunnel.now_us);
 	for (size_t i = 0; i < count; i++)
-		tunnel_send(&dec->tunnel, tag, &datagrams[i]);
+		stream_send(&dec->stream, tag, &datagrams[i]);
 	if (count > 0)
 		flow_touch(&dec->flows, flow, dec->tunnel.now_us);
 }
 
 /* Of the target's addresses takes the first that this host has a way to. */
-static bool choose_target(struct dec *dec, const struct options *options)
+static bool choose_target(struct dec *dec)
 {
+	const struct options *options = &dec->options;
 	struct address targets[TARGET_ADDRESSES_MAX];
 	char error[ADDRESS_ERROR_SIZE], text[ADDRESS_TEXT_SIZE];
 	size_t count = address_resolve(
@@ -214,7 +231,7 @@ static bool choose_target(struct dec *dec, const struct options *options)
 		if (options->has_source &&
 			address_resolve(&options->source, family, &dec->source, 1, error) == 0)
 			continue;
-		socket = udp_open_connected(&dec->target, source_of(dec, options));
+		socket = udp_open_connected(&dec->target, source_of(dec));
 		if (socket >= 0) {
 			close(socket);
 			return true;
@@ -228,22 +245,27 @@ static bool choose_target(struct dec *dec, const struct options *options)
 }
 
 /* Returns 0, or, after a message, the status to exit with. */
-static int dec_open(struct dec *dec, const struct options *options, const struct stdio *stdio)
+static int dec_open(struct dec *dec, const struct stdio *stdio)
 {
+	const struct options *options = &dec->options;
 	static const uint8_t no_key[16]; /* dec looks for tags, not for clients */
 
+	dec->segment_max = UINT16_MAX;
 	flow_table_init(&dec->flows, false, no_key);
-	if (!choose_target(dec, options))
+	if (!choose_target(dec))
 		return EXIT_FAILURE;
-	return tunnel_open(&dec->tunnel, options, stdio, true, !options->unidirectional);
+	return tunnel_open(&dec->tunnel, options, &dec->stream, &dec->counters, stdio, true,
+		!options->unidirectional);
 }
 
 static int dec_close(struct dec *dec)
 {
 	int status = tunnel_close(&dec->tunnel);
 
-	for (struct flow *flow = dec->flows.newest; flow; flow = flow->older)
+	for (struct flow *flow; (flow = flow_oldest(&dec->flows));) {
 		close(flow->socket);
+		flow_remove(&dec->flows, flow);
+	}
 	flow_table_free(&dec->flows);
 	return status;
 }
@@ -251,13 +273,13 @@ static int dec_close(struct dec *dec)
 int main(int argc, char **argv)
 {
 	static struct dec dec; /* some megabytes, of which little is ever touched */
-	struct options options;
 	struct stdio stdio;
 	uint16_t tag;
 	int status;
 
-	tunnel_read_options(UOTT_DEC, argc, argv, &options, &stdio);
-	status = dec_open(&dec, &options, &stdio);
+	stdio_claim(&stdio);
+	usage_read(UOTT_DEC, argc, argv, &dec.options);
+	status = dec_open(&dec, &stdio);
 	if (status != 0)
 		return status;
 	for (;;) {

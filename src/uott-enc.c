@@ -12,7 +12,10 @@
 
 #include "flow.h"
 #include "log.h"
+#include "stream.h"
 #include "tunnel.h"
+#include "udp.h"
+#include "usage.h"
 #include "util.h"
 
 enum {
@@ -21,10 +24,14 @@ enum {
 };
 
 struct enc {
+	struct options options;
+	struct counters counters;
 	struct tunnel tunnel;
+	struct stream stream;
 	struct flow_table flows;
 	int socket;
-	uint32_t kernel_drops;
+	uint32_t kernel_drops; /* as udp_receive() has it, */
+	uint16_t segment_max;  /* and udp_send() */
 	bool far_side_is_gone;
 };
 
@@ -67,10 +74,11 @@ static int listen_for_datagrams(const struct options *options)
 	return -1;
 }
 
-/* Who lets the system choose the port needs to be told which it is; others know. */
-static void say_where(const struct enc *enc, const struct options *options)
+/* Announces the port if the system chose it. */
+static void say_where(const struct enc *enc)
 {
-	bool was_chosen = strspn(options->address.port, "0") == strlen(options->address.port);
+	const char *port = enc->options.address.port;
+	bool was_chosen = strspn(port, "0") == strlen(port);
 	struct address bound;
 	char text[ADDRESS_TEXT_SIZE];
 
@@ -80,50 +88,51 @@ static void say_where(const struct enc *enc, const struct options *options)
 }
 
 /*
- * The far side is asked before the tag is used again. Where that is not possible, the tag has been
- * idle as long as the flow, which must do.
+ * The tag is used again when the far side has answered a CLOSE. Without control frames it is free
+ * at once: it has been idle as long as its flow.
  */
 static void give_tag_back(struct enc *enc, uint16_t tag)
 {
-	if (control_is_on(&enc->tunnel.control)) {
+	stream_close_flow(&enc->stream, tag, enc->tunnel.now_us);
+	if (stream_has_control(&enc->stream))
 		tags_close(&enc->flows.tags, tag);
-		tunnel_close_flow(&enc->tunnel, tag);
-	} else {
+	else
 		tags_free(&enc->flows.tags, tag);
-	}
+}
+
+static void plan_expiry(struct enc *enc)
+{
+	tunnel_plan_expiry(&enc->tunnel,
+		flow_next_check(&enc->flows, enc->tunnel.now_us, enc->options.idle_timeout_us));
 }
 
 static void expire_flows(struct enc *enc)
 {
-	struct tunnel *tunnel = &enc->tunnel;
-	uint64_t idle_timeout_us = tunnel->options->idle_timeout_us;
+	uint64_t now_us = enc->tunnel.now_us, idle_timeout_us = enc->options.idle_timeout_us;
 	struct flow *flow;
 
-	while ((flow = flow_find_idle(&enc->flows, tunnel->now_us, idle_timeout_us))) {
+	while ((flow = flow_find_idle(&enc->flows, now_us, idle_timeout_us))) {
 		if (flow->has_tag) {
 			give_tag_back(enc, flow->tag);
 			log_line(LOG_DETAIL, "flow %u: expired", flow->tag);
 		}
 		flow_remove(&enc->flows, flow);
-		tunnel->counters.value[EXPIRED]++;
+		tunnel_flow_removed(&enc->tunnel, flow_count(&enc->flows), EXPIRED);
 	}
-	tunnel->counters.value[FLOWS] = enc->flows.count;
-	tunnel_plan_expiry(tunnel, &enc->flows);
+	plan_expiry(enc);
 }
 
 static struct flow *add_flow(struct enc *enc, const struct client *client)
 {
-	struct tunnel *tunnel = &enc->tunnel;
 	char text[ADDRESS_TEXT_SIZE];
 	struct flow *flow = NULL;
 
-	if (enc->flows.count < tunnel->options->max_flows)
-		flow = flow_add_client(&enc->flows, client, tunnel->now_us);
+	if (flow_count(&enc->flows) < enc->options.max_flows)
+		flow = flow_add_client(&enc->flows, client, enc->tunnel.now_us);
 	if (!flow)
 		return NULL;
-	counters_flow_added(&tunnel->counters, enc->flows.count);
-	if (enc->flows.count == 1)
-		tunnel_plan_expiry(tunnel, &enc->flows);
+	tunnel_flow_added(&enc->tunnel, flow_count(&enc->flows));
+	plan_expiry(enc);
 	if (log_shows(LOG_DETAIL))
 		log_line(LOG_DETAIL, "flow %u: %s", flow->tag, address_format(&client->peer, text));
 	return flow;
@@ -132,22 +141,23 @@ static struct flow *add_flow(struct enc *enc, const struct client *client)
 /* Returns the flow of the client, which has a tag; or NULL if there can be none. */
 static struct flow *flow_of_client(struct enc *enc, const struct client *client, uint64_t hash)
 {
-	struct tunnel *tunnel = &enc->tunnel;
+	uint64_t now_us = enc->tunnel.now_us;
 	struct flow *flow = flow_find_client(&enc->flows, client, hash);
 
 	if (!flow)
 		flow = add_flow(enc, client);
-	else if (!flow->has_tag && !flow_give_tag(&enc->flows, flow, tunnel->now_us))
+	else if (!flow->has_tag && !flow_give_tag(&enc->flows, flow, now_us))
 		flow = NULL;
 	if (flow)
-		flow_touch(&enc->flows, flow, tunnel->now_us);
+		flow_touch(&enc->flows, flow, now_us);
 	return flow;
 }
 
 static void forward_datagrams(struct enc *enc)
 {
 	struct datagram *datagrams;
-	size_t count = tunnel_receive(&enc->tunnel, enc->socket, &enc->kernel_drops, &datagrams);
+	size_t count = stream_receive(
+		&enc->stream, enc->socket, &enc->kernel_drops, &datagrams, enc->tunnel.now_us);
 	struct client clients[BATCH_MAX];
 	uint64_t hashes[BATCH_MAX];
 
@@ -159,98 +169,114 @@ static void forward_datagrams(struct enc *enc)
 		struct flow *flow = flow_of_client(enc, &clients[i], hashes[i]);
 
 		if (flow)
-			tunnel_send(&enc->tunnel, flow->tag, &datagrams[i]);
+			stream_send(&enc->stream, flow->tag, &datagrams[i]);
 		else
-			enc->tunnel.counters.value[DROP_NO_TAG] += datagrams[i].count;
+			enc->counters.value[DROP_NO_TAG] += datagrams[i].count;
 	}
 }
 
 /* A reply that no client is waiting for any more. */
 static void drop_late_frame(struct enc *enc, uint16_t tag)
 {
-	struct tunnel *tunnel = &enc->tunnel;
+	enc->counters.value[DROP_NO_FLOW]++;
+	tags_late_frame(&enc->flows.tags, tag, enc->tunnel.now_us + enc->options.idle_timeout_us);
+}
 
-	tunnel->counters.value[DROP_NO_FLOW]++;
-	tags_late_frame(&enc->flows.tags, tag, tunnel->now_us + tunnel->options->idle_timeout_us);
+/* Returns whether the frame is a reply to a client, which is stored. */
+static bool take_reply(struct enc *enc, const struct frame *frame, struct outgoing *reply)
+{
+	struct flow *flow = flow_find_tag(&enc->flows, frame->tag);
+
+	if (!flow) {
+		drop_late_frame(enc, frame->tag);
+		return false;
+	}
+	flow_touch(&enc->flows, flow, enc->tunnel.now_us);
+	*reply = (struct outgoing){
+		.peer = &flow->client.peer,
+		.local = &flow->client.local,
+		.payload = frame->payload,
+		.length = frame->length,
+	};
+	return true;
+}
+
+static void send_replies(struct enc *enc, const struct outgoing *replies, size_t count)
+{
+	udp_send(enc->socket, replies, count, &enc->segment_max, &enc->counters);
 }
 
 static void deliver_frames(struct enc *enc)
 {
-	struct tunnel *tunnel = &enc->tunnel;
 	struct outgoing replies[BATCH_MAX];
+	enum receiver_result next;
 	struct frame frame;
 	size_t count = 0;
 
-	while (tunnel_next_frame(tunnel, &frame)) {
-		struct flow *flow;
-
-		if (frame.kind == FRAME_CONTROL) {
-			tags_closed(&enc->flows.tags, tunnel_closed_tag(&frame));
-			continue;
-		}
-		flow = flow_find_tag(&enc->flows, frame.tag);
-		if (!flow) {
-			drop_late_frame(enc, frame.tag);
-			continue;
-		}
-		flow_touch(&enc->flows, flow, tunnel->now_us);
-		replies[count++] = (struct outgoing){
-			.peer = &flow->client.peer,
-			.local = &flow->client.local,
-			.payload = frame.payload,
-			.length = frame.length,
-		};
+	while ((next = stream_next(&enc->stream, &frame)) < RECEIVER_MORE) {
+		if (next == RECEIVER_CLOSE)
+			tags_closed(&enc->flows.tags, frame.tag);
+		else
+			count += take_reply(enc, &frame, &replies[count]);
 		if (count == BATCH_MAX) {
-			udp_send(enc->socket, replies, count, &tunnel->segment_max,
-				&tunnel->counters);
+			send_replies(enc, replies, count);
 			count = 0;
 		}
 	}
-	udp_send(enc->socket, replies, count, &tunnel->segment_max, &tunnel->counters);
+	send_replies(enc, replies, count);
+	if (next == RECEIVER_CORRUPT)
+		tunnel_fail(&enc->tunnel);
 }
 
 static void read_frames(struct enc *enc)
 {
-	if (tunnel_read(&enc->tunnel)) {
+	enum stream_result result = stream_read(&enc->stream, enc->tunnel.now_us);
+
+	enc->far_side_is_gone = result != STREAM_OK;
+	if (result == STREAM_OK)
 		deliver_frames(enc);
-		return;
-	}
-	enc->far_side_is_gone = true;
-	tunnel_end(&enc->tunnel);
+	else
+		tunnel_input_ended(&enc->tunnel, result, false);
 }
 
 /*
- * COMMAND was run again, and all tags are new. Clients keep their flows: what waited of them is
- * numbered anew, in the order in which it will leave, so that the first frame has the first tag.
+ * COMMAND was run again, and all tags are new. Clients keep their flows: their frames that wait are
+ * numbered anew, in the order in which they will leave, so that the first one has the first tag.
  */
 static void renumber_flows(struct enc *enc)
 {
 	static struct flow *former[TAGS]; /* by the tag of the stream before */
-	struct tunnel *tunnel = &enc->tunnel;
-	struct queue *queue = &tunnel->sender.queue;
+	struct queue *queue = stream_waiting(&enc->stream);
+	uint64_t now_us = enc->tunnel.now_us;
 	uint16_t tag;
 
 	flow_forget_tags(&enc->flows, former);
-	queue_recall(queue, tunnel->now_us, RETRY_STALE_US, &tunnel->counters);
+	queue_recall(queue, now_us, RETRY_STALE_US, &enc->counters);
 	while (queue_next_recalled(queue, &tag)) {
 		struct flow *flow = former[tag];
 
-		if (flow && (flow->has_tag || flow_give_tag(&enc->flows, flow, tunnel->now_us)))
+		if (flow && (flow->has_tag || flow_give_tag(&enc->flows, flow, now_us)))
 			queue_requeue_recalled(queue, flow->tag);
 		else
-			queue_drop_recalled(queue, &tunnel->counters);
+			queue_drop_recalled(queue, &enc->counters);
 	}
 }
 
-/* Returns 0, or, after a message, the status to exit with. */
-static int enc_open(struct enc *enc, const struct options *options, const struct stdio *stdio)
+/* Whether replies can come. */
+static bool has_way_back(const struct options *options, const struct stdio *stdio)
 {
-	bool has_way_back = !options->unidirectional;
+	return !options->unidirectional && (options->command || stdio_has_input(stdio));
+}
+
+/* Returns 0, or, after a message, the status to exit with. */
+static int enc_open(struct enc *enc, const struct stdio *stdio)
+{
+	const struct options *options = &enc->options;
+	bool reads = has_way_back(options, stdio);
 	uint8_t hash_key[16];
 	int status;
 
-	if (has_way_back && !options->command)
-		has_way_back = stdio_has_input(stdio);
+	enc->segment_max = UINT16_MAX;
 	enc->socket = listen_for_datagrams(options);
 	if (enc->socket < 0)
 		return EXIT_FAILURE;
@@ -258,27 +284,28 @@ static int enc_open(struct enc *enc, const struct options *options, const struct
 		log_line(LOG_ERROR, "no random numbers: %s", strerror(errno));
 		return EXIT_FAILURE;
 	}
-	flow_table_init(&enc->flows, has_way_back, hash_key);
-	status = tunnel_open(&enc->tunnel, options, stdio, has_way_back, true);
+	flow_table_init(&enc->flows, reads, hash_key);
+	status = tunnel_open(
+		&enc->tunnel, options, &enc->stream, &enc->counters, stdio, reads, true);
 	if (status != 0)
 		return status;
-	if (!has_way_back && !options->unidirectional)
+	if (!reads && !options->unidirectional)
 		log_line(LOG_WARNING,
 			"nothing can come back on standard input: one way, as with -u");
 	if (!tunnel_watch(&enc->tunnel, enc->socket, 0)) {
 		log_line(LOG_ERROR, "cannot wait for datagrams: %s", strerror(errno));
 		tunnel_give_up(&enc->tunnel);
 	}
-	say_where(enc, options);
+	say_where(enc);
 	return 0;
 }
 
 static int enc_close(struct enc *enc)
 {
+	bool is_untouched = stream_is_untouched(&enc->stream);
 	int status = tunnel_close(&enc->tunnel);
 
-	if (enc->far_side_is_gone && status == 0 && enc->tunnel.options->retry_us == 0 &&
-		decoder_bytes(&enc->tunnel.receiver.decoder) == 0)
+	if (enc->far_side_is_gone && status == 0 && enc->options.retry_us == 0 && is_untouched)
 		log_line(LOG_WARNING, "the far side closed the stream and had not sent a byte; if "
 				      "nothing is to come back, use -u");
 	close(enc->socket);
@@ -289,13 +316,13 @@ static int enc_close(struct enc *enc)
 int main(int argc, char **argv)
 {
 	static struct enc enc; /* some megabytes, of which little is ever touched */
-	struct options options;
 	struct stdio stdio;
 	uint16_t tag;
 	int status;
 
-	tunnel_read_options(UOTT_ENC, argc, argv, &options, &stdio);
-	status = enc_open(&enc, &options, &stdio);
+	stdio_claim(&stdio);
+	usage_read(UOTT_ENC, argc, argv, &enc.options);
+	status = enc_open(&enc, &stdio);
 	if (status != 0)
 		return status;
 	for (;;) {

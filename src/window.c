@@ -33,8 +33,8 @@ enum {
 	CLOCK_ERROR_US = 10 * US_PER_MS,
 	DEVIATION_MAX_US = 50 * US_PER_MS,
 	TIME_MAX_US = 60 * US_PER_SECOND,
-	GULP_MAX_MIN = 6000, /* four frames: on a slow pipe even one is more than the target */
-	QUIET_SPANS = 3,
+	READ_BURST_MIN = 6000, /* four frames: on a slow pipe even one is more than the target */
+	SPANS_WITHOUT_QUEUE = 3,
 };
 
 static const uint64_t rate_max = 100000000000; /* times TIME_MAX_US still fits 64 bits */
@@ -73,13 +73,13 @@ void window_init(struct window *window, uint64_t target_us)
 	memset(window, 0, sizeof(*window));
 	window->target_us = min_u64(target_us, TIME_MAX_US);
 	window->limit = START_LIMIT;
-	window->is_starting = window->is_filling = window->is_starved = true;
+	window->is_starting = window->is_filling = window->is_app_limited = true;
 	begin_span(window, 0);
 }
 
 uint64_t window_in_flight(const struct window *window)
 {
-	return window->owed_end - min_u64(window->acked, window->owed_end);
+	return window->unacked_end - min_u64(window->acked, window->unacked_end);
 }
 
 uint64_t window_limit(const struct window *window)
@@ -113,7 +113,7 @@ static uint64_t queue_bytes(const struct window *window)
 {
 	uint64_t target = bytes_in(window->target_us, window->rate);
 
-	return max_u64(target, min_u64(window->gulp, max_u64(GULP_MAX_MIN, 2 * target)));
+	return max_u64(target, min_u64(window->read_burst, max_u64(READ_BURST_MIN, 2 * target)));
 }
 
 static int64_t queue_us(const struct window *window)
@@ -176,7 +176,7 @@ static void remember(struct window *window, const struct window_write *write)
 		if (window->write_count == WINDOW_WRITES ||
 			write->sent_us - last->sent_us < together_us) {
 			last->end = write->end;
-			last->is_starved |= write->is_starved;
+			last->is_app_limited |= write->is_app_limited;
 			return;
 		}
 	}
@@ -187,10 +187,10 @@ static void remember(struct window *window, const struct window_write *write)
 static void begin_anew(struct window *window, uint64_t now_us)
 {
 	window->acked = window->sent;
-	if (!window->is_starved)
+	if (!window->is_app_limited)
 		return; /* idle only for the window's sake: that counts */
 	begin_span(window, now_us);
-	window->span.is_starved = true;
+	window->span.is_app_limited = true;
 }
 
 void window_sent(struct window *window, size_t bytes, uint64_t now_us, bool more_waits)
@@ -206,13 +206,13 @@ void window_sent(struct window *window, size_t bytes, uint64_t now_us, bool more
 	if (in_flight == 0)
 		begin_anew(window, now_us);
 	pace(window, bytes, now_us);
-	window->owed_end = window->sent = write.end;
+	window->unacked_end = window->sent = write.end;
 	if (window_in_flight(window) >= window->limit) {
-		window->is_starved = false;
+		window->is_app_limited = false;
 	} else if (!more_waits) {
-		window->is_starved = true;
+		window->is_app_limited = true;
 	}
-	write.is_starved = window->is_starved;
+	write.is_app_limited = window->is_app_limited;
 	remember(window, &write);
 }
 
@@ -228,7 +228,7 @@ void window_sent_ack(struct window *window, size_t bytes)
 
 void window_blocked(struct window *window)
 {
-	window->is_starved = false;
+	window->is_app_limited = false;
 }
 
 /* --- draining ------------------------------------------------------------------------------ */
@@ -281,7 +281,7 @@ static void advance_drain(struct window *window, bool has_excess, uint64_t now_u
 	} else if (window->drain == DRAIN_NONE && now_us - window->drain_us >= DRAIN_INTERVAL_US) {
 		if (!window->is_filling) {
 			begin_drain(window, DRAIN_FALL, now_us);
-		} else if (window->span.is_starved) {
+		} else if (window->span.is_app_limited) {
 			end_drain(window); /* it is one anyway, and the far clock drifts */
 			begin_drain(window, DRAIN_NONE, now_us);
 		}
@@ -315,8 +315,8 @@ static void measure(struct window *window, const struct window_write *write, uin
 	window->span.rtt_sum_us += rtt_us;
 	window->span.forward_sum_us += forward_us;
 	window->span.forward_least_us = min_i64(window->span.forward_least_us, forward_us);
-	window->span.gulp = max_u64(window->span.gulp, bytes);
-	window->span.is_starved |= write->is_starved;
+	window->span.read_burst = max_u64(window->span.read_burst, bytes);
+	window->span.is_app_limited |= write->is_app_limited;
 	if (write->in_flight <= path_bytes(window) / 4 * 3 && write->start >= window->clean.from) {
 		window->clean.samples++;
 		window->clean.forward_sum_us += forward_us;
@@ -326,7 +326,7 @@ static void measure(struct window *window, const struct window_write *write, uin
 
 static bool has_excess(const struct window *window)
 {
-	return !window->is_filling && !window->span.is_starved &&
+	return !window->is_filling && !window->span.is_app_limited &&
 	       window->span.forward_least_us > window->forward_us + 2 * queue_us(window);
 }
 
@@ -336,19 +336,19 @@ static void adapt_rate(struct window *window, uint64_t rate, bool excess)
 		window->rate = rate;
 	else if (rate > window->rate)
 		window->rate += (rate - window->rate) / (window->is_filling ? 1 : 2);
-	else if (!window->span.is_starved && !window->is_filling && window->drain == DRAIN_NONE)
+	else if (!window->span.is_app_limited && !window->is_filling && window->drain == DRAIN_NONE)
 		window->rate -= (window->rate - rate) / 4;
 }
 
 /* No queue in several spans: the window is too small for the pipe. */
-static void detect_quiet(struct window *window, int64_t forward_us)
+static void detect_no_queue(struct window *window, int64_t forward_us)
 {
-	int64_t quiet_us = max_i64((int64_t)window->target_us / 4, window->deviation_us / 2);
+	int64_t no_queue_us = max_i64((int64_t)window->target_us / 4, window->deviation_us / 2);
 
-	if (window->span.is_starved || window->drain != DRAIN_NONE ||
-		forward_us >= window->forward_us + quiet_us)
-		window->quiet = 0;
-	else if (++window->quiet == QUIET_SPANS)
+	if (window->span.is_app_limited || window->drain != DRAIN_NONE ||
+		forward_us >= window->forward_us + no_queue_us)
+		window->spans_without_queue = 0;
+	else if (++window->spans_without_queue == SPANS_WITHOUT_QUEUE)
 		window->is_filling = true;
 }
 
@@ -365,7 +365,7 @@ static void end_filling(struct window *window, int64_t forward_us, uint64_t now_
 		window->rate = max_u64(
 			window->rate, rate_of(window->acked - window->span.from, time_us));
 	window->is_starting = window->is_filling = false;
-	window->quiet = 0;
+	window->spans_without_queue = 0;
 	window->drain_us = 0; /* to get rid of what is too much */
 }
 
@@ -383,22 +383,23 @@ static void end_span(struct window *window, uint64_t now_us)
 		window->rate_before = window->rate;
 	}
 	window->back_us = (window->back_us + rtt_us - forward_us) / 2;
-	window->gulp = max_u64(window->span.gulp, window->gulp - window->gulp / 8);
+	window->read_burst = max_u64(
+		window->span.read_burst, window->read_burst - window->read_burst / 8);
 	if (window->is_starting || time_us >= SPAN_MIN_US)
 		adapt_rate(window, rate, excess);
 	end_filling(window, window->span.forward_least_us, now_us);
-	detect_quiet(window, forward_us);
+	detect_no_queue(window, forward_us);
 	advance_drain(window, excess, now_us);
 	begin_span(window, now_us);
 }
 
-static void set_limit(struct window *window, uint64_t bytes, bool is_starved, uint64_t now_us)
+static void set_limit(struct window *window, uint64_t bytes, bool is_app_limited, uint64_t now_us)
 {
 	uint64_t low = max_u64(path_bytes(window) / 4 * 3, LIMIT_MIN);
 	uint64_t goal = path_bytes(window) + queue_bytes(window) -
-			min_u64(window->gulp / 2, HALF_FRAME_MAX);
+			min_u64(window->read_burst / 2, HALF_FRAME_MAX);
 
-	if (window->drain == DRAIN_FALL && !is_starved && window->limit > low + bytes / 2) {
+	if (window->drain == DRAIN_FALL && !is_app_limited && window->limit > low + bytes / 2) {
 		window->limit -= bytes / 2;
 	} else if (window->drain >= DRAIN_LOW) {
 		window->limit = low;
@@ -407,9 +408,9 @@ static void set_limit(struct window *window, uint64_t bytes, bool is_starved, ui
 			begin_span(window, now_us);
 		}
 	} else if (window->is_starting) {
-		window->limit += is_starved ? 0 : bytes;
+		window->limit += is_app_limited ? 0 : bytes;
 	} else if (window->is_filling) {
-		window->limit = max_u64(goal, window->limit + (is_starved ? 0 : bytes / 4));
+		window->limit = max_u64(goal, window->limit + (is_app_limited ? 0 : bytes / 4));
 	} else {
 		window->limit = max_u64(goal, LIMIT_MIN);
 	}
@@ -457,7 +458,7 @@ void window_acked(struct window *window, uint64_t consumed, uint64_t read_us, ui
 			: window->acked >= window->span.end &&
 				  (window->is_starting || window->drain != DRAIN_NONE))
 		end_span(window, now_us);
-	else if (!write.is_starved)
+	else if (!write.is_app_limited)
 		end_filling(window, forward_us, now_us);
-	set_limit(window, bytes, write.is_starved, now_us);
+	set_limit(window, bytes, write.is_app_limited, now_us);
 }

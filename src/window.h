@@ -17,21 +17,15 @@
 #define WINDOW_NO_TIME UINT64_MAX
 
 enum {
-	WINDOW_WRITES = 128, /* remembered; more than these in flight are taken together */
-
-	/*
-	 * Meant for who sends ACKs: as long as frames wait for the window, one ACK in that time is
-	 * enough. More would take up the way back where it is slow.
-	 */
-	WINDOW_ACK_INTERVAL_US = 5000,
+	WINDOW_WRITES = 128 /* remembered; if more are in flight, several are taken together */
 };
 
 /* A write, or several in a row, that the far program has not read to the end. */
 struct window_write {
 	uint64_t start, end; /* offsets */
 	uint64_t sent_us;
-	uint64_t in_flight; /* before it */
-	bool is_starved;    /* too little had been written since to keep the pipe busy */
+	uint64_t in_flight;  /* before it */
+	bool is_app_limited; /* too little had been written since to keep the pipe busy */
 };
 
 /* Every now and then less is sent for a moment, so that the queue in the pipe goes away. */
@@ -48,32 +42,32 @@ struct window {
 	uint64_t paced_us; /* when all that was written would be gone at the pace */
 
 	uint64_t sent;        /* offset after the last byte written */
-	uint64_t owed_end;    /* the same, without ACKs, which are not acknowledged */
+	uint64_t unacked_end; /* the same, without ACKs, which are not acknowledged */
 	uint64_t untimed_end; /* what was written before says nothing about the path */
 	uint64_t acked;       /* as last acknowledged; or later, where only ACKs followed */
-	bool is_starved;      /* of writes: there is too little to keep the pipe busy */
+	bool is_app_limited;  /* of writes: there is too little to keep the pipe busy */
 	struct window_write writes[WINDOW_WRITES];
 	size_t first_write, write_count;
 
 	struct {
 		uint64_t end; /* offset; what is acknowledged then was sent after it began */
 		uint64_t from, from_us;
-		uint64_t gulp;
+		uint64_t read_burst;
 		int64_t samples, rtt_sum_us, forward_sum_us, forward_least_us;
-		bool is_starved;
+		bool is_app_limited;
 	} span; /* what is being measured */
 
 	uint64_t rate;
-	uint64_t gulp;               /* most bytes read at once, of late */
-	bool is_starting;            /* nothing is known yet */
-	bool is_filling;             /* the pipe takes more; how much is being found out */
-	unsigned int quiet;          /* spans in a row that saw no queue */
-	uint64_t rate_before;        /* a queue too long was seen */
-	int64_t excess_us;           /* how long it was; 0: no such */
-	uint64_t clock_us;           /* what the far clock is ahead of ours, about */
-	int64_t forward_us, back_us; /* time there (without a queue of ours) and back */
-	int64_t deviation_us;        /* of the first, mean */
-	uint64_t rtt_us;             /* smoothed */
+	uint64_t read_burst;              /* most bytes read at once, of late */
+	bool is_starting;                 /* nothing is known yet */
+	bool is_filling;                  /* the pipe takes more; how much is being found out */
+	unsigned int spans_without_queue; /* spans in a row that saw no queue */
+	uint64_t rate_before;             /* a queue too long was seen */
+	int64_t excess_us;                /* how long it was; 0: no such */
+	uint64_t clock_us;                /* what the far clock is ahead of ours, about */
+	int64_t forward_us, back_us;      /* time there (without a queue of ours) and back */
+	int64_t deviation_us;             /* of the first, mean */
+	uint64_t rtt_us;                  /* smoothed */
 	enum window_drain drain;
 	uint64_t drain_us, drain_end; /* when the last began; offset that ends the phase */
 	struct {

@@ -54,7 +54,7 @@ bats_require_minimum_version 1.5.0
   : >pids
   start_enc few -n 2 -u 0
   for i in 1 2 3; do printf %s "$i" | "$peer" post 127.0.0.1 "$port"; done
-  wait_until said few.err "dropped 1 datagram: as many other clients"
+  wait_until said few.err "dropped 1 datagram: no flow is free for a new client"
   { frame 0 1 && frame 1 2; } | cmp - few.out
 }
 

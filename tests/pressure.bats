@@ -23,7 +23,7 @@ all_counted() {
 @test "a stalled reader: memory stays bounded, and what the queue cannot hold is dropped and counted" {
   start_stalled -u -l 0
   "$peer" blast 9000 1200 127.0.0.1 "$port"
-  wait_until said enc.err "the queue full"
+  wait_until said enc.err "the queue is full"
   [ "$(awk '/^VmRSS/ {print $2}' "/proc/$pid/status")" -lt 16000 ]
   read_all out stream
   kill "$pid"

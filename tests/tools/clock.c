@@ -1,6 +1,6 @@
 /*
- * A clock that the test moves. Preloaded, it adds to the monotonic clock what the file named by
- * TEST_CLOCK says: a number of seconds, in text. Waits are cut short so that a move is noticed.
+ * A clock that the test moves. It is preloaded, and adds to the monotonic clock the number of
+ * seconds that stands in the file named by TEST_CLOCK. Waits are cut short to notice a move.
  */
 #include <dlfcn.h>
 #include <fcntl.h>

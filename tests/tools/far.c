@@ -1,13 +1,13 @@
 /*
- * A far side that is late: answers frames on standard output as uott-dec with an echo service
- * would, but for the first frame, whose reply comes when its tag may already belong to somebody
- * else.
+ * A far side that is late. It answers as uott-dec with an echo service does, with one difference:
+ * the reply to the first frame comes when its tag may already belong to another client.
  *
- *   far plain    knows data frames only: the reply comes when nearly all tags have been used, and
- *                again with the first frame whose tag was used before
- *   far hello    understands control frames: the reply comes with the first frame whose tag was
- *                used before, and then the answer to the CLOSE of its tag
+ *   far plain    knows data frames only and ends at a control frame: the reply comes when nearly
+ *                all tags have been used, and again with the first tag that is used again
+ *   far hello    understands control frames: the reply comes with the first tag that is used again,
+ *                and then the answer to the CLOSE of its tag
  */
+#include <err.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -59,13 +59,6 @@ static bool read_frame(void)
 	return size == HEADER || fread(frame + HEADER, size - HEADER, 1, stdin) == 1;
 }
 
-/* What knows data frames only would die of any other. */
-static void die_of_control(void)
-{
-	fprintf(stderr, "far: a control frame of type %u\n", le16(frame + 4));
-	exit(EXIT_FAILURE);
-}
-
 /* The answer for the late one's tag waits until that reply is out. */
 static void answer_control(void)
 {
@@ -102,7 +95,7 @@ int main(int argc, char **argv)
 	while (read_frame()) {
 		consumed += size;
 		if (frame[3] == 'C' && !says_hello)
-			die_of_control();
+			errx(1, "a control frame of type %u", le16(frame + 4));
 		else if (frame[3] == 'C')
 			answer_control();
 		else

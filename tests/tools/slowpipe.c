@@ -1,17 +1,17 @@
 /*
- * A slow byte pipe for the tests: runs COMMAND and carries our standard input to its standard
- * input, and its standard output to ours, each direction by itself through
+ * A slow byte pipe for the tests. Runs COMMAND and carries standard input to it, and its output to
+ * standard output. Each direction goes by itself through
  *
  *   a buffer    BUFFER bytes wait here, no more are taken (what ssh and the kernel hide)
  *   a link      bytes leave the buffer one after the other at RATE, in pieces of 1 ms
- *   a distance  each arrives DELAY ms after it left, plus a jitter; none overtakes another
+ *   a distance  each piece arrives DELAY ms after it left, plus a jitter; none overtakes another
  *
- *   slowpipe [-r RATE] [-d DELAY] [-j JITTER] [-b BUFFER] [-s SECONDS:RATE,...] COMMAND [ARG]...
+ *   slowpipe [-r RATE] [-d DELAY] [-j JITTER] [-b BUFFER] [-s SECONDS:RATE]... COMMAND [ARG]...
  *
- * RATE is in bits per second, 0 for no limit. -s changes it: SECONDS after the first byte, after
- * SECONDS more, and so on, from the first step again when all are through. JITTER is the most that
- * comes on top of DELAY: a new value every JITTER ms, the same ones in every run. Bytes on the
- * distance do not count for the buffer, those that the far end does not take do.
+ * RATE is in bits per second, 0 for no limit. -s changes it SECONDS after the first byte; the times
+ * of several -s grow. JITTER is the most that is added to DELAY: a new value every JITTER ms, the
+ * same ones in every run. Bytes on the distance do not count for the buffer; bytes that the far end
+ * does not take do.
  *
  * Ends with the status of COMMAND when that has ended and its output is through. SIGTERM, SIGINT
  * and SIGHUP are handed on to COMMAND, and what is still held is dropped.
@@ -20,100 +20,75 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#ifdef __linux__
 #include <sys/prctl.h>
-#endif
-#include <sys/types.h>
+#include <sys/signalfd.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "tool.h"
+
 enum {
-	STEPS_MAX = 64,
-	PIPE_SIZE = 4096,
-	PIPE_MAX = 65536,
+	STEPS_MAX = 8,
+	PIPE_SIZE_MIN = 4096, /* the least that Linux has */
+	PIPE_SIZE_MAX = 65536,
 	READ_MAX = 65536,
 	USAGE = 2,
 	NOT_RUN = 126,
 	NOT_FOUND = 127,
 };
 
-#define SECOND INT64_C(1000000000)
-#define MILLISECOND INT64_C(1000000)
+#define MILLISECOND 1e6 /* ns */
+#define NUMBER_MAX 1e15
 #define NEVER INT64_MAX
-
-struct step {
-	int64_t after;
-	int64_t rate;
-};
 
 static struct {
 	int64_t rate, delay, jitter;
 	size_t buffer;
-	struct step steps[STEPS_MAX];
+	struct step {
+		int64_t after, rate;
+	} steps[STEPS_MAX];
 	size_t step_count;
 } options = {.buffer = (size_t)2 * 1024 * 1024};
 
 /* Bytes that left the link together. */
 struct piece {
+	struct piece *next;
 	int64_t due;
 	size_t length;
 };
 
 struct lane {
-	int in, out;
-	bool ended; /* nothing more comes from in */
-	bool full;  /* out takes nothing now */
+	int in, out; /* -1: closed */
 
 	/* Bytes from start to end: first those due, then those on the distance, then those held. */
 	uint8_t *bytes;
 	size_t start, end, capacity;
 	size_t due, held;
+	struct piece *first, *last; /* on the distance */
 
-	struct piece *pieces; /* a ring of 2^n */
-	size_t first, count, ring;
-
-	size_t serving; /* of those held, those that are on the link now */
+	size_t serving; /* so many of those held are on the link now */
 	int64_t served_at;
 	int64_t link_free;
-	int64_t last_due;
-	int64_t rate, next_step;
-	size_t step;
+	int64_t rate;
+	size_t step; /* the next one */
 	uint64_t seed;
 };
 
 static int64_t started = NEVER; /* when the first byte came */
-static volatile sig_atomic_t asked_to_end;
-static volatile sig_atomic_t child_changed;
-static int alarm_bell[2]; /* a signal writes a byte here, so that poll notices at any time */
+static int signals;
 
-_Noreturn static void die(int status, const char *format, ...)
+static void *resize(void *memory, size_t size)
 {
-	va_list arguments;
-
-	va_start(arguments, format);
-	fprintf(stderr, "slowpipe: ");
-	vfprintf(stderr, format, arguments);
-	fprintf(stderr, "\n");
-	va_end(arguments);
-	exit(status);
+	memory = realloc(memory, size);
+	if (!memory)
+		err(1, "memory");
+	return memory;
 }
 
-static int64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * SECOND + t.tv_nsec;
-}
-
-/* Room at the end for length bytes more. Moving is rare enough to cost nothing per byte. */
+/* Makes room at the end for length bytes more. Moving is so rare that it costs nothing per byte. */
 static void reserve(struct lane *lane, size_t length)
 {
 	size_t used = lane->end - lane->start;
@@ -124,35 +99,22 @@ static void reserve(struct lane *lane, size_t length)
 		memmove(lane->bytes, lane->bytes + lane->start, used);
 	lane->start = 0;
 	lane->end = used;
-	if (lane->capacity >= 2 * (used + length))
-		return;
-	lane->capacity = 2 * (used + length);
-	lane->bytes = realloc(lane->bytes, lane->capacity);
-	if (!lane->bytes)
-		die(EXIT_FAILURE, "no memory");
+	if (lane->capacity < 2 * (used + length)) {
+		lane->capacity = 2 * (used + length);
+		lane->bytes = resize(lane->bytes, lane->capacity);
+	}
 }
 
-static void grow_ring(struct lane *lane)
-{
-	size_t ring = lane->ring ? 2 * lane->ring : 64;
-	struct piece *pieces = malloc(ring * sizeof(*pieces));
-
-	if (!pieces)
-		die(EXIT_FAILURE, "no memory");
-	for (size_t i = 0; i < lane->count; i++)
-		pieces[i] = lane->pieces[(lane->first + i) & (lane->ring - 1)];
-	free(lane->pieces);
-	lane->pieces = pieces;
-	lane->first = 0;
-	lane->ring = ring;
-}
-
+/* A piece is never due before the one in front of it. */
 static void push_piece(struct lane *lane, int64_t due, size_t length)
 {
-	if (lane->count == lane->ring)
-		grow_ring(lane);
-	lane->pieces[(lane->first + lane->count++) & (lane->ring - 1)] = (struct piece){
-		.due = due, .length = length};
+	struct piece *piece = resize(NULL, sizeof(*piece));
+
+	if (lane->first && lane->last->due > due)
+		due = lane->last->due;
+	*piece = (struct piece){.due = due, .length = length};
+	*(lane->first ? &lane->last->next : &lane->first) = piece;
+	lane->last = piece;
 }
 
 /* splitmix64: the same numbers in every run. */
@@ -165,8 +127,8 @@ static uint64_t scramble(uint64_t x)
 }
 
 /*
- * One value for JITTER ms, not one for each piece: as no piece overtakes another, those would all
- * come as late as the latest of them, which is no jitter but a longer way.
+ * The value holds for JITTER ms. If each piece had its own, all would come as late as the latest
+ * one, because none overtakes another: a longer way, and no jitter.
  */
 static int64_t jitter_at(const struct lane *lane, int64_t when)
 {
@@ -180,14 +142,12 @@ static int64_t jitter_at(const struct lane *lane, int64_t when)
 
 static void follow_steps(struct lane *lane, int64_t when)
 {
-	if (options.step_count == 0)
-		return;
-	if (lane->next_step == 0)
-		lane->next_step = started + options.steps[0].after;
-	while (when >= lane->next_step) {
-		lane->rate = options.steps[lane->step].rate;
-		lane->step = (lane->step + 1) % options.step_count;
-		lane->next_step += options.steps[lane->step].after;
+	for (; lane->step < options.step_count; lane->step++) {
+		const struct step *step = &options.steps[lane->step];
+
+		if (when - started < step->after)
+			return;
+		lane->rate = step->rate;
 	}
 }
 
@@ -211,17 +171,12 @@ static void serve(struct lane *lane)
 static void work_link(struct lane *lane, int64_t now)
 {
 	while (lane->held > 0) {
-		int64_t due;
-
 		if (lane->serving == 0)
 			serve(lane);
 		if (lane->served_at > now)
 			return;
-		due = lane->served_at + options.delay + jitter_at(lane, lane->served_at);
-		if (due < lane->last_due)
-			due = lane->last_due;
-		push_piece(lane, due, lane->serving);
-		lane->last_due = due;
+		push_piece(lane, lane->served_at + options.delay + jitter_at(lane, lane->served_at),
+			lane->serving);
 		lane->link_free = lane->served_at;
 		lane->held -= lane->serving;
 		lane->serving = 0;
@@ -230,16 +185,13 @@ static void work_link(struct lane *lane, int64_t now)
 
 static void work_distance(struct lane *lane, int64_t now)
 {
-	while (lane->count > 0 && lane->pieces[lane->first].due <= now) {
-		lane->due += lane->pieces[lane->first].length;
-		lane->first = (lane->first + 1) & (lane->ring - 1);
-		lane->count--;
-	}
-}
+	while (lane->first && lane->first->due <= now) {
+		struct piece *piece = lane->first;
 
-static bool is_open(const struct lane *lane)
-{
-	return lane->out >= 0;
+		lane->due += piece->length;
+		lane->first = piece->next;
+		free(piece);
+	}
 }
 
 static size_t room(const struct lane *lane)
@@ -249,40 +201,34 @@ static size_t room(const struct lane *lane)
 	return taken < options.buffer ? options.buffer - taken : 0;
 }
 
-static void end_input(struct lane *lane)
+static void close_end(int *fd)
 {
-	if (lane->in >= 0)
-		close(lane->in);
-	lane->in = -1;
-	lane->ended = true;
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
 }
 
 static void close_lane(struct lane *lane)
 {
-	end_input(lane);
-	if (lane->out >= 0)
-		close(lane->out);
-	lane->out = -1;
+	close_end(&lane->in);
+	close_end(&lane->out);
 }
 
 /* Takes what is there and fits. False: nothing came. */
-static bool take(struct lane *lane, int64_t now)
+static bool take(struct lane *lane)
 {
-	size_t most = room(lane);
+	size_t most = room(lane) < READ_MAX ? room(lane) : READ_MAX;
+	int64_t now = now_ns();
 	ssize_t length;
 
-	if (lane->ended || most == 0)
+	if (lane->in < 0 || most == 0)
 		return false;
-	if (most > READ_MAX)
-		most = READ_MAX;
 	reserve(lane, most);
 	length = read(lane->in, lane->bytes + lane->end, most);
-	if (length < 0 && (errno == EAGAIN || errno == EINTR))
+	if (length == 0 || (length < 0 && errno != EAGAIN && errno != EINTR))
+		close_end(&lane->in);
+	if (length <= 0)
 		return false;
-	if (length <= 0) {
-		end_input(lane);
-		return false;
-	}
 	if (started == NEVER)
 		started = now;
 	if (lane->held == 0 && lane->link_free < now)
@@ -292,21 +238,22 @@ static bool take(struct lane *lane, int64_t now)
 	return true;
 }
 
+/* Writes what is due, as much as is taken now. */
 static void deliver(struct lane *lane)
 {
-	while (is_open(lane) && lane->due > 0 && !lane->full) {
+	while (lane->due > 0) {
 		ssize_t length = write(lane->out, lane->bytes + lane->start, lane->due);
 
-		if (length < 0 && errno == EAGAIN) {
-			lane->full = true;
-		} else if (length < 0 && errno != EINTR) {
+		if (length < 0 && errno == EAGAIN)
+			return;
+		if (length < 0) {
 			close_lane(lane);
-		} else if (length > 0) {
-			lane->start += (size_t)length;
-			lane->due -= (size_t)length;
+			return;
 		}
+		lane->start += (size_t)length;
+		lane->due -= (size_t)length;
 	}
-	if (is_open(lane) && lane->ended && lane->start == lane->end)
+	if (lane->in < 0 && lane->start == lane->end)
 		close_lane(lane);
 }
 
@@ -314,7 +261,7 @@ static void work(struct lane *lane)
 {
 	int64_t now = now_ns();
 
-	if (!is_open(lane))
+	if (lane->out < 0)
 		return;
 	work_link(lane, now);
 	work_distance(lane, now);
@@ -325,86 +272,79 @@ static int64_t next_event(const struct lane *lane)
 {
 	int64_t next = NEVER;
 
-	if (!is_open(lane))
+	if (lane->out < 0)
 		return NEVER;
 	if (lane->held > 0)
 		next = lane->served_at;
-	if (lane->count > 0 && lane->pieces[lane->first].due < next)
-		next = lane->pieces[lane->first].due;
+	if (lane->first && lane->first->due < next)
+		next = lane->first->due;
 	return next;
 }
 
 /* A descriptor that we want nothing from is left out: its hang-up would wake us for ever. */
 static void prepare(const struct lane *lane, struct pollfd *in, struct pollfd *out)
 {
-	*in = (struct pollfd){.fd = -1, .events = POLLIN};
-	*out = (struct pollfd){.fd = lane->out, .events = lane->full ? POLLOUT : 0};
-	if (is_open(lane) && !lane->ended && room(lane) > 0)
-		in->fd = lane->in;
+	*in = (struct pollfd){.fd = room(lane) > 0 ? lane->in : -1, .events = POLLIN};
+	*out = (struct pollfd){.fd = lane->out, .events = lane->due > 0 ? POLLOUT : 0};
 }
 
 static void handle(struct lane *lane, const struct pollfd *in, const struct pollfd *out)
 {
-	if (out->revents & POLLOUT)
-		lane->full = false;
-	else if (out->revents & (POLLERR | POLLHUP | POLLNVAL))
+	if (out->revents & (POLLERR | POLLHUP | POLLNVAL))
 		close_lane(lane);
 	if (in->revents)
-		take(lane, now_ns());
+		take(lane);
 }
 
-static void wait_for_events(struct lane lanes[2])
+/* Takes what comes. Returns the number of a signal, or 0. */
+static int wait_for_events(struct lane lanes[2])
 {
-	struct pollfd fds[5] = {{.fd = alarm_bell[0], .events = POLLIN}};
+	struct pollfd fds[5] = {{.fd = signals, .events = POLLIN}};
 	int64_t first = next_event(&lanes[0]), second = next_event(&lanes[1]);
-	int64_t left = first < second ? first : second;
-	struct timespec timeout;
-	char rings[16];
+	int64_t next = first < second ? first : second, left = next - now_ns();
+	struct timespec timeout = {0};
+	struct signalfd_siginfo got = {0};
 
 	prepare(&lanes[0], &fds[1], &fds[2]);
 	prepare(&lanes[1], &fds[3], &fds[4]);
-	if (left != NEVER) {
-		int64_t now = now_ns();
-
-		left = left > now ? left - now : 0;
-		timeout.tv_sec = (time_t)(left / SECOND);
-		timeout.tv_nsec = (long)(left % SECOND);
-	}
-	if (ppoll(fds, 5, left == NEVER ? NULL : &timeout, NULL) < 0)
-		return;
-	if (fds[0].revents)
-		(void)!read(alarm_bell[0], rings, sizeof(rings));
+	if (left > 0)
+		timeout = (struct timespec){left / SECOND, left % SECOND};
+	if (ppoll(fds, 5, next == NEVER ? NULL : &timeout, NULL) < 0)
+		err(1, "ppoll");
 	handle(&lanes[0], &fds[1], &fds[2]);
 	handle(&lanes[1], &fds[3], &fds[4]);
+	if (fds[0].revents)
+		(void)!read(signals, &got, sizeof(got));
+	return (int)got.ssi_signo;
 }
 
-/* Once COMMAND has ended, what it left in its pipe is all; a child of its own may hold that open.
- */
+/* COMMAND has ended, and only what is in its pipe is to come. A child of its own may hold that. */
 static void take_the_rest(struct lane *lane)
 {
-	if (lane->ended || room(lane) == 0)
-		return;
-	while (take(lane, now_ns()))
+	while (take(lane))
 		;
 	if (room(lane) > 0)
-		end_input(lane);
+		close_end(&lane->in);
 }
 
+/* Until COMMAND has ended and its output is through. Returns its status. */
 static int carry(struct lane lanes[2], pid_t child)
 {
 	bool running = true;
 	int status = 0;
 
-	while (running || is_open(&lanes[1])) {
-		if (asked_to_end) {
-			kill(child, asked_to_end);
+	while (running || lanes[1].out >= 0) {
+		int got = wait_for_events(lanes);
+
+		if (got != 0 && got != SIGCHLD) {
+			kill(child, got);
 			close_lane(&lanes[0]);
 			close_lane(&lanes[1]);
 			if (running)
 				waitpid(child, &status, 0);
 			return status;
 		}
-		if (child_changed && running && waitpid(child, &status, WNOHANG) == child) {
+		if (running && got == SIGCHLD && waitpid(child, &status, WNOHANG) == child) {
 			running = false;
 			close_lane(&lanes[0]);
 		}
@@ -412,128 +352,88 @@ static int carry(struct lane lanes[2], pid_t child)
 			take_the_rest(&lanes[1]);
 		work(&lanes[0]);
 		work(&lanes[1]);
-		if (running || is_open(&lanes[1]))
-			wait_for_events(lanes);
 	}
 	return status;
 }
 
-static void note(int number)
+/* They are read like input, and wait until then. */
+static void catch_signals(sigset_t *before)
 {
-	int before = errno;
+	sigset_t caught;
 
-	if (number == SIGCHLD)
-		child_changed = 1;
-	else
-		asked_to_end = number;
-	(void)!write(alarm_bell[1], "", 1);
-	errno = before;
-}
-
-static void make_pipe(int ends[2], int flags)
-{
-	if (pipe2(ends, O_CLOEXEC | flags) != 0)
-		die(EXIT_FAILURE, "pipe: %s", strerror(errno));
-}
-
-/* Pipes of our own hide no more than the link carries in 1 ms, but a page is the least there is. */
-static void make_small(int fd)
-{
-#ifdef F_SETPIPE_SZ
-	int64_t size = options.rate / 8000;
-
-	if (options.rate > 0 && size < PIPE_MAX)
-		(void)fcntl(fd, F_SETPIPE_SZ, size > PIPE_SIZE ? (int)size : PIPE_SIZE);
-#else
-	(void)fd;
-#endif
-}
-
-static void catch_signals(void)
-{
-	const int numbers[] = {SIGCHLD, SIGTERM, SIGINT, SIGHUP};
-	struct sigaction action = {.sa_handler = note};
-
-	make_pipe(alarm_bell, O_NONBLOCK);
-	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
-		sigaction(numbers[i], &action, NULL);
+	sigemptyset(&caught);
+	sigaddset(&caught, SIGCHLD);
+	sigaddset(&caught, SIGTERM);
+	sigaddset(&caught, SIGINT);
+	sigaddset(&caught, SIGHUP);
+	sigprocmask(SIG_BLOCK, &caught, before);
+	signals = signalfd(-1, &caught, SFD_CLOEXEC);
+	if (signals < 0)
+		err(1, "signalfd");
 	signal(SIGPIPE, SIG_IGN);
 }
 
-static void run(char **command, int in, int out)
+/* It hides no more than the link carries in 1 ms, but a page is the least there is. */
+static void make_pipe(int ends[2])
+{
+	int64_t size = options.rate / 8000;
+
+	if (pipe2(ends, O_CLOEXEC) != 0)
+		err(1, "pipe");
+	if (options.rate > 0 && size < PIPE_SIZE_MAX)
+		(void)fcntl(
+			ends[0], F_SETPIPE_SZ, size > PIPE_SIZE_MIN ? (int)size : PIPE_SIZE_MIN);
+}
+
+_Noreturn static void run(char **command, int in, int out, const sigset_t *mask)
 {
 	dup2(in, STDIN_FILENO);
 	dup2(out, STDOUT_FILENO);
 	signal(SIGPIPE, SIG_DFL);
+	sigprocmask(SIG_SETMASK, mask, NULL);
 	execvp(command[0], command);
-	fprintf(stderr, "slowpipe: %s: %s\n", command[0], strerror(errno));
-	_exit(errno == ENOENT ? NOT_FOUND : NOT_RUN);
+	err(errno == ENOENT ? NOT_FOUND : NOT_RUN, "%s", command[0]);
+}
+
+static void open_lane(struct lane *lane, int in, int out, uint64_t seed)
+{
+	*lane = (struct lane){.in = in, .out = out, .rate = options.rate, .seed = seed};
+	(void)fcntl(in, F_SETFL, fcntl(in, F_GETFL) | O_NONBLOCK);
+	(void)fcntl(out, F_SETFL, fcntl(out, F_GETFL) | O_NONBLOCK);
 }
 
 static pid_t start(char **command, struct lane lanes[2])
 {
 	int to[2], from[2];
+	sigset_t mask;
 	pid_t child;
 
-	make_pipe(to, 0);
-	make_pipe(from, 0);
-	make_small(to[0]);
-	make_small(from[0]);
+	catch_signals(&mask);
+	make_pipe(to);
+	make_pipe(from);
 	child = fork();
 	if (child < 0)
-		die(EXIT_FAILURE, "fork: %s", strerror(errno));
+		err(1, "fork");
 	if (child == 0)
-		run(command, to[0], from[1]);
+		run(command, to[0], from[1], &mask);
 	close(to[0]);
 	close(from[1]);
-	lanes[0] = (struct lane){.in = STDIN_FILENO, .out = to[1], .seed = 1};
-	lanes[1] = (struct lane){.in = from[0], .out = STDOUT_FILENO, .seed = UINT64_C(1) << 32};
-	for (int i = 0; i < 2; i++) {
-		lanes[i].rate = options.rate;
-		(void)fcntl(lanes[i].in, F_SETFL, fcntl(lanes[i].in, F_GETFL) | O_NONBLOCK);
-		(void)fcntl(lanes[i].out, F_SETFL, fcntl(lanes[i].out, F_GETFL) | O_NONBLOCK);
-	}
+	open_lane(&lanes[0], STDIN_FILENO, to[1], 1);
+	open_lane(&lanes[1], from[0], STDOUT_FILENO, UINT64_C(1) << 32);
 	return child;
 }
 
-static double number(const char *text, char **end)
+static void add_step(const char *text)
 {
-	double value = strtod(text, end);
+	double after, rate;
+	char more;
 
-	if (*end == text || !(value >= 0 && value < 1e15))
-		die(USAGE, "'%s' is no number", text);
-	return value;
-}
-
-static double whole_number(const char *text)
-{
-	char *end;
-	double value = number(text, &end);
-
-	if (*end)
-		die(USAGE, "'%s' is no number", text);
-	return value;
-}
-
-static void read_steps(const char *text)
-{
-	char *end;
-
-	for (;;) {
-		struct step *step = &options.steps[options.step_count++];
-
-		if (options.step_count > STEPS_MAX)
-			die(USAGE, "more than %d steps", STEPS_MAX);
-		step->after = (int64_t)(number(text, &end) * (double)SECOND);
-		if (*end != ':' || step->after == 0)
-			die(USAGE, "'%s': expected SECONDS:RATE", text);
-		step->rate = (int64_t)number(end + 1, &end);
-		if (!*end)
-			return;
-		if (*end != ',')
-			die(USAGE, "'%s': expected SECONDS:RATE,...", text);
-		text = end + 1;
-	}
+	if (sscanf(text, "%lf:%lf%c", &after, &rate, &more) != 2 || rate < 0)
+		errx(USAGE, "'%s': expected SECONDS:RATE", text);
+	if (options.step_count == STEPS_MAX)
+		errx(USAGE, "more than %d steps", STEPS_MAX);
+	options.steps[options.step_count++] = (struct step){
+		(int64_t)(after * (double)SECOND), (int64_t)rate};
 }
 
 static void read_options(int argc, char **argv)
@@ -542,22 +442,20 @@ static void read_options(int argc, char **argv)
 
 	while ((option = getopt(argc, argv, "+r:d:j:b:s:")) != -1) {
 		if (option == 'r')
-			options.rate = (int64_t)whole_number(optarg);
+			options.rate = (int64_t)number(optarg, 0, NUMBER_MAX);
 		else if (option == 'd')
-			options.delay = (int64_t)(whole_number(optarg) * (double)MILLISECOND);
+			options.delay = (int64_t)(number(optarg, 0, NUMBER_MAX) * MILLISECOND);
 		else if (option == 'j')
-			options.jitter = (int64_t)(whole_number(optarg) * (double)MILLISECOND);
+			options.jitter = (int64_t)(number(optarg, 0, NUMBER_MAX) * MILLISECOND);
 		else if (option == 'b')
-			options.buffer = (size_t)whole_number(optarg);
+			options.buffer = (size_t)number(optarg, 1, NUMBER_MAX);
 		else if (option == 's')
-			read_steps(optarg);
+			add_step(optarg);
 		else
 			exit(USAGE);
 	}
 	if (optind == argc)
-		die(USAGE, "which COMMAND?");
-	if (options.buffer == 0)
-		die(USAGE, "a buffer of 0 bytes takes none");
+		errx(USAGE, "which COMMAND?");
 }
 
 int main(int argc, char **argv)
@@ -567,11 +465,8 @@ int main(int argc, char **argv)
 	int status;
 
 	read_options(argc, argv);
-	catch_signals();
 	child = start(argv + optind, lanes);
-#ifdef PR_SET_TIMERSLACK
 	prctl(PR_SET_TIMERSLACK, 1UL);
-#endif
 	status = carry(lanes, child);
 	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }

@@ -71,7 +71,7 @@ static inline bool check_contains(
 		line, expression, got, part);
 }
 
-/* The same numbers in every test, on every machine (xorshift64*). */
+/* The same numbers in every test, on every machine (xorshift64*); others with another SEED. */
 static inline uint32_t random_below(uint32_t limit)
 {
 	random_state ^= random_state >> 12;
@@ -85,9 +85,20 @@ static inline uint8_t random_byte(void)
 	return (uint8_t)random_below(256);
 }
 
+/* SEED of the environment, in decimal digits, or a number of our own. Says so once. */
+static inline uint64_t random_seed(void)
+{
+	const char *text = getenv("SEED");
+	uint64_t seed = text ? strtoull(text, NULL, 10) : 20240229;
+
+	if (tests_run == 0)
+		printf("# SEED=%llu\n", (unsigned long long)seed);
+	return seed > 0 ? seed : 1; /* all would be 0 */
+}
+
 static inline void test(const char *name, void (*run)(void))
 {
-	random_state = 20240229;
+	random_state = random_seed();
 	checks_failed = 0;
 	run();
 	tests_run++;

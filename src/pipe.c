@@ -1,4 +1,4 @@
-#include "transport.h"
+#include "pipe.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,7 +17,7 @@
 enum {
 	SHORT_OUTPUT = 16 * 1024,
 	ROOM_GUESS = 16 * 1024,
-	PIPE_SIZE_MAX = 256 * 1024, /* more helps no further, and leaves the cache */
+	PIPE_SIZE_MAX = 256 * 1024, /* more brings nothing, and leaves the cache */
 };
 
 static bool is_closed(int fd)
@@ -47,7 +47,7 @@ void stdio_claim(struct stdio *stdio)
 		(void)!open("/dev/null", O_WRONLY);
 	if (error_closed)
 		(void)!open("/dev/null", O_WRONLY);
-	/* As inetd and systemd start us: not even a usage error may be taken for frames. */
+	/* inetd and systemd start us like that: even a usage error would be taken for frames. */
 	if (fstat(STDOUT_FILENO, &output) == 0 && S_ISSOCK(output.st_mode) &&
 		is_same_file(STDOUT_FILENO, STDERR_FILENO))
 		log_mute();
@@ -82,15 +82,15 @@ static bool reopen_output_nonblocking(void)
 #endif
 }
 
-static void measure_pipe(struct transport *transport)
+static void measure(struct pipe *pipe)
 {
 #if defined(F_GETPIPE_SZ) && !defined(UOTT_PORTABLE)
-	int size = fcntl(transport->output, F_GETPIPE_SZ);
+	int size = fcntl(pipe->output, F_GETPIPE_SZ);
 
 	if (size > 0)
-		transport->pipe_size = (size_t)size;
+		pipe->size = (size_t)size;
 #else
-	(void)transport;
+	(void)pipe;
 #endif
 }
 
@@ -101,7 +101,7 @@ static enum output_way choose_output_way(void)
 	if (fstat(STDOUT_FILENO, &status) != 0)
 		return OUTPUT_PLAIN;
 	if (S_ISSOCK(status.st_mode)) {
-		/* Small frames must not wait for the acknowledgement of the one before. */
+		/* No small frame waits until the one before is acknowledged (Nagle). */
 		(void)setsockopt(STDOUT_FILENO, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
 		return OUTPUT_SOCKET;
 	}
@@ -110,47 +110,56 @@ static enum output_way choose_output_way(void)
 	return OUTPUT_PLAIN;
 }
 
-const char *transport_use_stdio(
-	struct transport *transport, const struct stdio *stdio, bool reads, bool writes)
+const char *pipe_use_stdio(struct pipe *pipe, const struct stdio *stdio, bool reads, bool writes)
 {
-	*transport = (struct transport){.input = -1, .output = -1, .pipe_size_max = PIPE_SIZE_MAX};
+	*pipe = (struct pipe){.input = -1, .output = -1, .size_max = PIPE_SIZE_MAX};
 	if (reads && stdio->input_closed)
 		return "standard input is closed: expected frames from there, or -- COMMAND";
 	if (reads && isatty(STDIN_FILENO))
 		return "standard input is a terminal: expected a pipe, a socket or a file with "
 		       "frames, or -- COMMAND (and " NO_TERMINAL ")";
 	if (writes && stdio->output_closed)
-		return "standard output is closed: frames must go there, or to -- COMMAND";
+		return "standard output is closed: frames go there, or to -- COMMAND";
 	if (writes && isatty(STDOUT_FILENO))
 		return "standard output is a terminal: expected a pipe, a socket or a file for "
 		       "frames, or -- COMMAND (and " NO_TERMINAL ")";
 	if (reads)
-		transport->input = STDIN_FILENO;
+		pipe->input = STDIN_FILENO;
 	if (!writes)
 		return NULL;
-	transport->output = STDOUT_FILENO;
+	pipe->output = STDOUT_FILENO;
 	if (is_same_file(STDOUT_FILENO, STDERR_FILENO))
 		log_mute();
-	transport->output_way = choose_output_way();
-	measure_pipe(transport);
+	pipe->output_way = choose_output_way();
+	measure(pipe);
 	return NULL;
 }
 
-int transport_run(struct transport *transport, char *const command[], bool reads)
+void pipe_use(struct pipe *pipe, int input, int output)
 {
-	int status;
-
-	*transport = (struct transport){.input = -1, .output = -1, .pipe_size_max = PIPE_SIZE_MAX};
-	status = child_start(
-		&transport->child, command, &transport->output, reads ? &transport->input : NULL);
-	if (status == 0)
-		measure_pipe(transport);
-	return status;
+	*pipe = (struct pipe){
+		.input = input, .output = output, .is_ours = true, .size_max = PIPE_SIZE_MAX};
+	measure(pipe);
 }
 
-ssize_t transport_read(const struct transport *transport, void *buffer, size_t size)
+int pipe_input(const struct pipe *pipe)
 {
-	return read(transport->input, buffer, size);
+	return pipe->input;
+}
+
+int pipe_output(const struct pipe *pipe)
+{
+	return pipe->output;
+}
+
+bool pipe_has_input_waiting(const struct pipe *pipe)
+{
+	return poll(&(struct pollfd){.fd = pipe->input, .events = POLLIN}, 1, 0) == 1;
+}
+
+ssize_t pipe_read(const struct pipe *pipe, void *buffer, size_t size)
+{
+	return read(pipe->input, buffer, size);
 }
 
 /* POSIX: after poll() said POLLOUT, a pipe takes PIPE_BUF bytes without blocking. */
@@ -179,81 +188,81 @@ static ssize_t write_in_steps(int fd, const struct iovec *pieces, int count)
 	return total;
 }
 
-ssize_t transport_write(const struct transport *transport, const struct iovec *pieces, int count)
+ssize_t pipe_write(const struct pipe *pipe, const struct iovec *pieces, int count)
 {
 	struct msghdr message = {
 		.msg_iov = (struct iovec *)(uintptr_t)pieces,
 		.msg_iovlen = (size_t)count,
 	};
 
-	switch (transport->output_way) {
+	switch (pipe->output_way) {
 	case OUTPUT_SOCKET:
-		return sendmsg(transport->output, &message, MSG_DONTWAIT);
+		return sendmsg(pipe->output, &message, MSG_DONTWAIT);
 	case OUTPUT_STEPS:
-		return write_in_steps(transport->output, pieces, count);
+		return write_in_steps(pipe->output, pieces, count);
 	case OUTPUT_PLAIN:
 		break;
 	}
-	return writev(transport->output, pieces, count);
+	return writev(pipe->output, pieces, count);
 }
 
-size_t transport_room(const struct transport *transport)
+size_t pipe_room(const struct pipe *pipe)
 {
-	size_t size = transport->pipe_size;
+	size_t size = pipe->size;
 	int used = 0;
 
-	if (size > 0 && ioctl(transport->output, FIONREAD, &used) == 0)
+	if (size > 0 && ioctl(pipe->output, FIONREAD, &used) == 0)
 		return (size_t)used < size - PIPE_BUF ? size - (size_t)used : PIPE_BUF;
 	return ROOM_GUESS;
 }
 
-void transport_keep_short(struct transport *transport)
+void pipe_keep_short(struct pipe *pipe)
 {
-	if (transport->output_way == OUTPUT_SOCKET) {
+	if (pipe->output_way == OUTPUT_SOCKET) {
 #ifdef TCP_NOTSENT_LOWAT
-		(void)setsockopt(transport->output, IPPROTO_TCP, TCP_NOTSENT_LOWAT,
-			&(int){SHORT_OUTPUT}, sizeof(int));
+		(void)setsockopt(pipe->output, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &(int){SHORT_OUTPUT},
+			sizeof(int));
 #endif
 		return;
 	}
 #ifdef F_SETPIPE_SZ
-	if (transport->child.pid != 0 && transport->pipe_size > SHORT_OUTPUT &&
-		fcntl(transport->output, F_SETPIPE_SZ, SHORT_OUTPUT) >= 0)
-		transport->pipe_size = SHORT_OUTPUT;
+	if (pipe->is_ours && pipe->size > SHORT_OUTPUT &&
+		fcntl(pipe->output, F_SETPIPE_SZ, SHORT_OUTPUT) >= 0)
+		pipe->size = SHORT_OUTPUT;
 #endif
 }
 
-void transport_widen(struct transport *transport, size_t bytes)
+void pipe_widen(struct pipe *pipe, size_t bytes)
 {
 #ifdef F_SETPIPE_SZ
-	size_t wanted = min_size(bytes, transport->pipe_size_max);
+	size_t wanted = min_size(bytes, pipe->size_max);
 	size_t size;
 
-	if (transport->pipe_size == 0 || transport->pipe_size >= wanted)
+	if (pipe->size == 0 || pipe->size >= wanted)
 		return;
-	measure_pipe(transport); /* the reader may have widened it */
-	for (size = transport->pipe_size; size < wanted;)
+	measure(pipe); /* its reader may have widened it */
+	for (size = pipe->size; size < wanted;)
 		size *= 2;
-	if (size == transport->pipe_size || fcntl(transport->output, F_SETPIPE_SZ, (int)size) >= 0)
-		transport->pipe_size = size;
-	else /* trying once was enough */
-		transport->pipe_size_max = transport->pipe_size;
+	if (size == pipe->size || fcntl(pipe->output, F_SETPIPE_SZ, (int)size) >= 0)
+		pipe->size = size;
+	else /* not allowed: do not try again */
+		pipe->size_max = pipe->size;
 #else
-	(void)transport;
+	(void)pipe;
 	(void)bytes;
 #endif
 }
 
-void transport_close_input(struct transport *transport)
+void pipe_close_input(struct pipe *pipe)
 {
-	if (transport->input >= 0)
-		close(transport->input);
-	transport->input = -1;
+	if (pipe->input >= 0)
+		close(pipe->input);
+	pipe->input = -1;
 }
 
-void transport_close_output(struct transport *transport)
+void pipe_close_output(struct pipe *pipe)
 {
-	if (transport->output >= 0)
-		close(transport->output);
-	transport->output = -1;
+	if (pipe->output >= 0)
+		close(pipe->output);
+	pipe->output = -1;
 }
