@@ -1,29 +1,20 @@
 /*
- * The floor: about the least that a pair like uott can cost. Without -s one flow, nothing checked,
- * nothing dropped, blocking writes; a way back, which goes to whoever sent last. Not a tunnel.
+ * The floor: about the least that a pair like uott can cost. It checks nothing, drops nothing and
+ * blocks when it writes. It has one flow, and what comes back goes to whoever sent last. No tunnel.
  *
- *   floor [-p | -s] enc PORT        UDP on loopback -> frames on standard output, and back
- *   floor [-p | -s] dec HOST PORT   frames on standard input -> UDP, and back
+ *   floor [-s] enc HOST PORT   UDP to HOST and PORT -> frames on standard output, and back
+ *   floor [-s] dec HOST PORT   frames on standard input -> UDP to HOST and PORT, and back
  *
- *   -p  plain: without UDP_SEGMENT, sendmmsg only
  *   -s  sockets: one for each port that datagrams came from, and a call for each; no way back
  */
-#include <err.h>
-#include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/udp.h>
 #include <poll.h>
 #include <stdbool.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
-#ifndef UDP_SEGMENT
-#define UDP_SEGMENT 103
-#endif
+#include "../tools/tool.h"
 
 enum {
 	BATCH = 64,
@@ -35,8 +26,9 @@ enum {
 };
 
 static int udp, sockets[UINT16_MAX + 1];
-static bool plain, has_sockets, is_enc;
-static struct sockaddr_in client, target;
+static bool has_sockets, is_enc;
+static struct sockaddr_in client;
+static char **target; /* HOST PORT */
 static uint8_t slots[BATCH][SLOT];
 static uint8_t buffer[BUFFER];
 static size_t filled;
@@ -68,17 +60,14 @@ static void datagrams_to_frames(void)
 
 	for (int i = 0; i < BATCH; i++) {
 		room[i] = (struct iovec){slots[i] + HEADER, PAYLOAD_MAX};
-		messages[i].msg_hdr = (struct msghdr){.msg_iov = &room[i], .msg_iovlen = 1};
-		if (has_sockets && is_enc) {
-			messages[i].msg_hdr.msg_name = &from[i];
-			messages[i].msg_hdr.msg_namelen = sizeof(from[i]);
-		}
-	}
-	if (!has_sockets && is_enc) {
-		messages[0].msg_hdr.msg_name = &client;
-		messages[0].msg_hdr.msg_namelen = sizeof(client);
+		messages[i].msg_hdr = (struct msghdr){.msg_iov = &room[i],
+			.msg_iovlen = 1,
+			.msg_name = &from[i],
+			.msg_namelen = sizeof(from[i])};
 	}
 	count = recvmmsg(udp, messages, BATCH, MSG_DONTWAIT, NULL);
+	if (count > 0)
+		client = from[count - 1];
 	for (int i = 0; i < count; i++) {
 		uint16_t length = (uint16_t)messages[i].msg_len;
 
@@ -109,46 +98,21 @@ static void send_segments(struct iovec *payloads, size_t count)
 	(void)sendmsg(udp, &message, 0);
 }
 
-static void send_each(struct iovec *payloads, size_t count)
-{
-	struct mmsghdr messages[BATCH];
-	size_t done = 0;
-
-	for (size_t i = 0; i < count; i++)
-		messages[i].msg_hdr = (struct msghdr){
-			.msg_iov = &payloads[i],
-			.msg_iovlen = 1,
-			.msg_name = is_enc ? &client : NULL,
-			.msg_namelen = is_enc ? sizeof(client) : 0,
-		};
-	while (done < count) {
-		int sent = sendmmsg(udp, messages + done, (unsigned int)(count - done), 0);
-
-		done += sent > 0 ? (size_t)sent : 1;
-	}
-}
-
 static void send_from_own_socket(const uint8_t *frame, size_t length)
 {
 	uint16_t port;
 
 	memcpy(&port, frame + 4, sizeof(port));
-	if (sockets[port] == 0) {
-		sockets[port] = socket(AF_INET, SOCK_DGRAM, 0);
-		if (sockets[port] < 0 ||
-			connect(sockets[port], (struct sockaddr *)&target, sizeof(target)) != 0)
-			err(1, "socket");
-	}
+	if (sockets[port] == 0)
+		sockets[port] = connect_to(target[0], target[1]);
 	(void)send(sockets[port], frame + HEADER, length, 0);
 }
 
 /* Whether one more of that length may be sent together with those gathered. */
 static bool fits(const struct iovec *payloads, size_t count, size_t length)
 {
-	if (plain || count == 0 || count == BATCH)
-		return count < BATCH;
-	return length == payloads->iov_len && length > 0 &&
-	       (count + 1) * length <= SEGMENTS_BYTES_MAX;
+	return count == 0 || (count < BATCH && length == payloads->iov_len && length > 0 &&
+				     (count + 1) * length <= SEGMENTS_BYTES_MAX);
 }
 
 /* One read: runs of datagrams, straight from there. */
@@ -173,45 +137,28 @@ static void frames_to_datagrams(void)
 			continue;
 		}
 		if (!fits(payloads, count, length)) {
-			(plain ? send_each : send_segments)(payloads, count);
+			send_segments(payloads, count);
 			count = 0;
 		}
 		payloads[count++] = (struct iovec){buffer + at + HEADER, length};
 		at += HEADER + (size_t)length;
 	}
 	if (count > 0)
-		(plain ? send_each : send_segments)(payloads, count);
+		send_segments(payloads, count);
 	filled -= at;
 	memmove(buffer, buffer + at, filled);
 }
 
-static void open_udp(const char *host, const char *port)
-{
-	struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_DGRAM}, *where;
-	int size = 4 * 1024 * 1024;
-
-	if (getaddrinfo(host, port, &hints, &where) != 0)
-		errx(2, "%s %s: no such address", host, port);
-	udp = socket(AF_INET, SOCK_DGRAM, 0);
-	if (setsockopt(udp, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size)) != 0)
-		(void)setsockopt(udp, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
-	if ((is_enc ? bind(udp, where->ai_addr, where->ai_addrlen)
-		    : connect(udp, where->ai_addr, where->ai_addrlen)) != 0)
-		err(1, "%s", port);
-	memcpy(&target, where->ai_addr, sizeof(target));
-	freeaddrinfo(where);
-}
-
 int main(int argc, char **argv)
 {
-	plain = argc > 1 && strcmp(argv[1], "-p") == 0;
 	has_sockets = argc > 1 && strcmp(argv[1], "-s") == 0;
-	argv += 1 + plain + has_sockets;
-	argc -= 1 + plain + has_sockets;
-	is_enc = argc == 2 && strcmp(argv[0], "enc") == 0;
-	if (!is_enc && (argc != 3 || strcmp(argv[0], "dec") != 0))
-		errx(2, "floor [-p | -s] enc PORT | floor [-p | -s] dec HOST PORT");
-	open_udp(is_enc ? "127.0.0.1" : argv[1], argv[argc - 1]);
+	argv += 1 + has_sockets;
+	argc -= 1 + has_sockets;
+	if (argc != 3)
+		errx(2, "floor [-s] enc | dec HOST PORT");
+	is_enc = strcmp(argv[0], "enc") == 0;
+	target = argv + 1;
+	udp = is_enc ? bind_to(argv[1], argv[2]) : connect_to(argv[1], argv[2]);
 	for (;;) {
 		struct pollfd ready[] = {
 			{.fd = udp, .events = POLLIN}, {.fd = STDIN_FILENO, .events = POLLIN}};
