@@ -55,12 +55,14 @@ NEEDED += -std=c11 -D_GNU_SOURCE -D__APPLE_USE_RFC_3542 -DUOTT_VERSION='"$(VERSI
 COMPILE = $(CC) $(CPPFLAGS) $(NEEDED) -MMD -MP $(CFLAGS)
 LINK    = $(CC) $(NEEDED) $(CFLAGS) $(LINK_SMALL) $(LDFLAGS)
 
-PURE    = address control counters flow frame options queue receiver sender siphash tags window
+PURE    = address control counters flow frame options quarantine queue receiver sender siphash \
+	tags window
 COMMON  = $(PURE) command log loop-epoll loop-poll pipe report signals stream tunnel udp usage
 HOT     = flow queue sender siphash
 TOOLS   = far load peer slowpipe
 PROGRAMS = $(BUILD)/uott-enc $(BUILD)/uott-dec
-UNIT_TESTS = $(PURE:%=$(BUILD)/tests/%_test) $(BUILD)/tests/command_test
+TESTED  = $(PURE) command signals
+UNIT_TESTS = $(TESTED:%=$(BUILD)/tests/%_test)
 BENCH_TOOLS = floor start
 TEST_TOOLS = $(TOOLS:%=$(BUILD)/tests/%) $(BUILD)/tests/clock.so
 
@@ -82,10 +84,9 @@ $(BUILD)/%.o: src/%.c Makefile
 	mkdir -p $(@D)
 	$(COMPILE) -c -o $@ $<
 
-UNITS = $(PURE:%=$(BUILD)/%.o) $(BUILD)/command.o
-$(UNIT_TESTS): $(BUILD)/tests/%: tests/unit/%.c $(UNITS) Makefile
+$(UNIT_TESTS): $(BUILD)/tests/%: tests/unit/%.c $(TESTED:%=$(BUILD)/%.o) Makefile
 	mkdir -p $(@D)
-	$(COMPILE) -Isrc $(LDFLAGS) -o $@ $< $(UNITS)
+	$(COMPILE) -Isrc $(LDFLAGS) -o $@ $< $(TESTED:%=$(BUILD)/%.o)
 
 $(BUILD)/tests/clock.so: tests/tools/clock.c Makefile
 	mkdir -p $(@D)
@@ -110,6 +111,8 @@ demo: all $(TEST_TOOLS)
 test:
 	tests/setup
 	$(MAKE) --no-print-directory check
+
+unit-tests: $(UNIT_TESTS)
 
 check: all $(UNIT_TESTS) $(TEST_TOOLS)
 	BUILD=$(abspath $(BUILD)) tests/run $(BATS_ARGS)
@@ -137,5 +140,5 @@ uninstall:
 clean:
 	rm -rf build
 
-.PHONY: all static demo test check bench bench-throughput $(BENCHES) lint install uninstall clean
+.PHONY: all static demo test unit-tests check bench bench-throughput $(BENCHES) lint install uninstall clean
 -include $(wildcard $(BUILD)/*.d $(BUILD)/tests/*.d)

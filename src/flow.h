@@ -26,8 +26,11 @@ struct flow {
 	uint16_t tag;
 	uint64_t last_used_us;
 	union {
-		struct client client; /* enc */
-		struct {              /* dec; the descriptor is owned by who added the flow */
+		struct { /* enc */
+			struct client client;
+			uint16_t segment_max; /* of that client, as udp_send() has it */
+		};
+		struct { /* dec; the descriptor is owned by who added the flow */
 			int socket;
 			uint32_t kernel_drops; /* as udp_receive() counts them */
 		};

@@ -3,7 +3,9 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "util.h"
@@ -12,6 +14,7 @@ enum {
 	RECEIVE_BUFFER_SIZE = 4 * 1024 * 1024,
 	BATCH_BYTES = 256 * 1024,   /* more than one message brings: the limit is never 0 */
 	SEGMENTS_BYTES_MAX = 65000, /* in one message: a little less than the largest datagram */
+	DESCRIPTORS_RESERVED = 16,  /* for the pipe, the loop, and the start of COMMAND */
 };
 
 static void set_option(int fd, int level, int option, int value)
@@ -115,7 +118,7 @@ static void discard_strangers(int fd)
 		;
 }
 
-int udp_open_connected(const struct address *target, const struct address *source)
+static int open_connected(const struct address *target, const struct address *source)
 {
 	int fd = open_socket(target->any.sa_family);
 
@@ -127,6 +130,56 @@ int udp_open_connected(const struct address *target, const struct address *sourc
 		return close_failed(fd);
 	discard_strangers(fd);
 	return fd;
+}
+
+static bool has_port_of(int fd, const struct address *target)
+{
+	struct address own;
+
+	udp_bound_address(fd, &own);
+	return own.any.sa_family == AF_INET6 ? own.v6.sin6_port == target->v6.sin6_port
+					     : own.v4.sin_port == target->v4.sin_port;
+}
+
+int udp_open_connected(const struct address *target, const struct address *source)
+{
+	int fd = open_connected(target, source), other;
+
+	if (fd < 0 || !has_port_of(fd, target))
+		return fd;
+	other = open_connected(target, source); /* another port, as this one is still taken */
+	close(fd);
+	return other;
+}
+
+void udp_stop_receiving(int socket)
+{
+	set_option(socket, SOL_SOCKET, SO_RCVBUF, 0); /* the least that there is */
+}
+
+/* How many ports the system gives out to sockets that ask for none; SIZE_MAX: it does not say. */
+static size_t local_ports(void)
+{
+	FILE *file = fopen("/proc/sys/net/ipv4/ip_local_port_range", "r");
+	size_t first = 0, last = 0;
+	int found = 0;
+
+	if (file) {
+		found = fscanf(file, "%zu %zu", &first, &last);
+		fclose(file);
+	}
+	return found == 2 && first <= last ? last - first + 1 : SIZE_MAX;
+}
+
+size_t udp_socket_limit(bool leave_ports)
+{
+	size_t ports = leave_ports ? max_size(local_ports() / 2, 1) : SIZE_MAX;
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+		return ports;
+	return min_size(ports,
+		max_size((size_t)limit.rlim_cur, DESCRIPTORS_RESERVED + 1) - DESCRIPTORS_RESERVED);
 }
 
 void udp_bound_address(int socket, struct address *address)
@@ -193,9 +246,18 @@ static void note_segments(struct datagram *datagram, int size)
 		return;
 	datagram->segment_size = (uint16_t)size;
 	datagram->count = (uint16_t)((datagram->length + size - 1) / size);
-	assert(datagram->count <= SEGMENTS_RECEIVED_MAX);
 }
 #endif
+
+/* There is room for the headers of so many only. No kernel known puts more into one message. */
+static void cut_segments(struct datagram *datagram, struct counters *counters)
+{
+	if (datagram->count <= SEGMENTS_RECEIVED_MAX)
+		return;
+	counters->value[DROP_KERNEL] += datagram->count - SEGMENTS_RECEIVED_MAX;
+	datagram->count = SEGMENTS_RECEIVED_MAX;
+	datagram->length = (uint16_t)(SEGMENTS_RECEIVED_MAX * datagram->segment_size);
+}
 
 static void read_control(struct msghdr *message, struct datagram *datagram, uint32_t *kernel_drops)
 {
@@ -268,6 +330,7 @@ size_t udp_receive(
 		read_control(&messages[i].msg_hdr, datagram, kernel_drops);
 		counters->value[UDP_IN] += datagram->count;
 		bytes += datagram->length;
+		cut_segments(datagram, counters);
 	}
 	counters->value[UDP_IN_BYTES] += bytes;
 	if (received > 0)
@@ -322,11 +385,11 @@ struct send_batch {
 };
 
 /* How many of the datagrams, from the first on, may leave as one message. */
-static size_t run_length(const struct outgoing *first, size_t count, uint16_t segment_max)
+static size_t run_length(const struct outgoing *first, size_t count)
 {
 	size_t run = 1, bytes = first->length;
 
-	if (first->length == 0 || first->length > segment_max)
+	if (first->length == 0 || first->length > *first->segment_max)
 		return 1;
 	while (run < min_size(count, SEGMENTS_MAX)) {
 		const struct outgoing *next = &first[run];
@@ -380,44 +443,63 @@ static void learn_limit(int error, uint16_t length, uint16_t *segment_max)
 		*segment_max = 0;
 }
 
-void udp_send(int socket, const struct outgoing *datagrams, size_t count, uint16_t *segment_max,
+/* A message failed. Returns whether to try again: the error may only tell of an earlier datagram.
+ */
+static bool note_send_error(bool is_second_try, struct counters *counters)
+{
+	if (errno == EAGAIN || is_second_try)
+		return false;
+	counters->value[REFUSED] += tells_of_earlier_datagram(errno);
+	return true;
+}
+
+static void count_sent(const struct outgoing *datagrams, size_t count, struct counters *counters)
+{
+	counters->value[UDP_OUT] += count;
+	for (size_t i = 0; i < count; i++)
+		counters->value[UDP_OUT_BYTES] += datagrams[i].length;
+}
+
+/* Runs leave as one message, if they may (`in_runs`). */
+static void send_datagrams(int socket, const struct outgoing *datagrams, size_t count, bool in_runs,
 	struct counters *counters)
 {
 	struct send_batch batch;
 	size_t message_count = 0, message = 0, done = 0, sent_again = SIZE_MAX;
 
-	assert(count <= BATCH_MAX);
 	for (size_t i = 0, run; i < count; i += run) {
-		run = run_length(&datagrams[i], count - i, *segment_max);
+		run = in_runs ? run_length(&datagrams[i], count - i) : 1;
 		prepare(&batch, message_count++, i, &datagrams[i], run);
 	}
 	while (message < message_count) {
-		const struct msghdr *first = &batch.messages[message].msg_hdr;
+		size_t run = batch.messages[message].msg_hdr.msg_iovlen;
 		int sent = send_messages(socket, batch.messages + message,
 			(unsigned int)(message_count - message), MSG_DONTWAIT);
 
-		if (sent > 0) {
-			size_t end = done;
-
-			for (int i = 0; i < sent; i++)
-				end += batch.messages[message++].msg_hdr.msg_iovlen;
-			counters->value[UDP_OUT] += end - done;
-			for (; done < end; done++)
-				counters->value[UDP_OUT_BYTES] += datagrams[done].length;
-		} else if (errno != EAGAIN && sent_again != done) {
-			/* Whatever an earlier datagram met is told only once. */
-			counters->value[REFUSED] += tells_of_earlier_datagram(errno);
+		for (int i = 0; i < sent; i++) {
+			run = batch.messages[message++].msg_hdr.msg_iovlen;
+			count_sent(&datagrams[done], run, counters);
+			done += run;
+		}
+		if (sent > 0)
+			continue;
+		if (note_send_error(sent_again == done, counters)) {
 			sent_again = done;
-		} else if (first->msg_iovlen > 1) {
-			learn_limit(errno, datagrams[done].length, segment_max);
-			udp_send(socket, datagrams + done, first->msg_iovlen, &(uint16_t){0},
-				counters);
-			done += first->msg_iovlen;
-			message++;
+			continue;
+		}
+		if (run > 1) {
+			learn_limit(errno, datagrams[done].length, datagrams[done].segment_max);
+			send_datagrams(socket, datagrams + done, run, false, counters);
 		} else {
 			counters->value[errno == EMSGSIZE ? DROP_TOO_BIG : DROP_SEND_FAILED]++;
-			done++;
-			message++;
 		}
+		done += run;
+		message++;
 	}
+}
+
+void udp_send(int socket, const struct outgoing *datagrams, size_t count, struct counters *counters)
+{
+	assert(count <= BATCH_MAX);
+	send_datagrams(socket, datagrams, count, true, counters);
 }

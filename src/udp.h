@@ -52,6 +52,7 @@ struct batch {
 struct outgoing {
 	const struct address *peer;        /* NULL on a connected socket */
 	const struct local_address *local; /* where it must come from; NULL: the system decides */
+	uint16_t *segment_max;             /* of the peer: see udp_send() */
 	const uint8_t *payload;
 	uint16_t length;
 };
@@ -65,9 +66,20 @@ int udp_open_bound(const struct address *address, bool dual_stack);
 
 /*
  * Opens a socket that exchanges datagrams with `target` alone, from the host address `source`
- * unless that is NULL. Returns the descriptor, or -1 with errno.
+ * unless that is NULL. It never has the target's own port: on the target's host it would answer
+ * itself, and keep the service from its port. Returns the descriptor, or -1 with errno; EAGAIN or
+ * EADDRINUSE: no local port is free.
  */
 int udp_open_connected(const struct address *target, const struct address *source);
+
+/* The socket is only kept for its port: lets it hold hardly anything. */
+void udp_stop_receiving(int socket);
+
+/*
+ * How many sockets this program may have at once: as its descriptors allow, less some for other
+ * things, and, if it is to leave_ports, as half of the host's local ports allow.
+ */
+size_t udp_socket_limit(bool leave_ports);
 
 /* Stores the address that the socket is bound to. */
 void udp_bound_address(int socket, struct address *address);
@@ -90,9 +102,9 @@ size_t udp_receive(
  * one whose send only told of an earlier refusal (ICMP) is sent again once. Neighbours of one
  * length, whose `peer` and `local` are the same pointers, leave as one where that works: for
  * lengths up to *segment_max, which starts as UINT16_MAX and becomes less when the system or the
- * path refuses.
+ * path to that peer refuses.
  */
-void udp_send(int socket, const struct outgoing *datagrams, size_t count, uint16_t *segment_max,
-	struct counters *counters);
+void udp_send(
+	int socket, const struct outgoing *datagrams, size_t count, struct counters *counters);
 
 #endif

@@ -3,6 +3,10 @@
  *
  * Each tag is a flow with a socket of its own, connected to the target: the target tells flows
  * apart by their source ports, and the kernel keeps strangers out.
+ *
+ * An answer may still be under way when its flow goes. So that no other flow gets it, a socket that
+ * was used in the last seconds keeps its port for a while (see quarantine.h), and its flow is not
+ * evicted: a new one is refused instead.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -12,13 +16,15 @@
 
 #include "flow.h"
 #include "log.h"
+#include "quarantine.h"
 #include "stream.h"
 #include "tunnel.h"
 #include "udp.h"
 #include "usage.h"
 
 enum {
-	TARGET_ADDRESSES_MAX = 8
+	TARGET_ADDRESSES_MAX = 8,
+	LAST_READS_MAX = 8, /* of a socket that goes away */
 };
 
 struct dec {
@@ -27,6 +33,8 @@ struct dec {
 	struct tunnel tunnel;
 	struct stream stream;
 	struct flow_table flows;
+	struct quarantine quarantine;
+	size_t socket_limit; /* of flows and in quarantine */
 	struct address target;
 	struct address source; /* of -b */
 	uint16_t segment_max;  /* as udp_send() has it */
@@ -37,45 +45,113 @@ static const struct address *source_of(const struct dec *dec)
 	return dec->options.has_source ? &dec->source : NULL;
 }
 
+static void plan_expiry(struct dec *dec)
+{
+	uint64_t idle_us = flow_next_check(
+		&dec->flows, dec->tunnel.now_us, dec->options.idle_timeout_us);
+
+	tunnel_plan_expiry(
+		&dec->tunnel, min_u64(idle_us, quarantine_deadline_us(&dec->quarantine)));
+}
+
+static bool was_used_lately(const struct dec *dec, const struct flow *flow)
+{
+	return dec->tunnel.now_us - flow->last_used_us < QUARANTINE_US;
+}
+
+/* Takes the answers that have come so far. Returns how many entries the batch has of them. */
+static size_t receive(struct dec *dec, struct flow *flow, struct datagram **first)
+{
+	return stream_receive(
+		&dec->stream, flow->socket, &flow->kernel_drops, first, dec->tunnel.now_us);
+}
+
+/* The flow goes: its last answers are sent, or counted if the far side has forgotten it. */
+static void empty_socket(struct dec *dec, struct flow *flow, bool is_known_there)
+{
+	struct datagram *datagrams;
+	size_t count;
+
+	for (int i = 0; i < LAST_READS_MAX && (count = receive(dec, flow, &datagrams)) > 0; i++)
+		for (size_t j = 0; j < count; j++)
+			if (is_known_there)
+				stream_send(&dec->stream, flow->tag, &datagrams[j]);
+			else
+				dec->counters.value[DROP_NO_FLOW] += datagrams[j].count;
+}
+
+/* Returns whether the socket is kept for its port. */
+static bool detain(struct dec *dec, const struct flow *flow)
+{
+	if (dec->options.unidirectional || !was_used_lately(dec, flow) ||
+		!quarantine_add(&dec->quarantine, flow->socket, dec->tunnel.now_us))
+		return false;
+	udp_stop_receiving(flow->socket);
+	return true;
+}
+
 static void close_flow(struct dec *dec, struct flow *flow, enum counter cause)
 {
 	log_line(LOG_DETAIL, "flow %u: %s", flow->tag, counter_key(cause));
-	if (!dec->options.unidirectional)
+	if (!dec->options.unidirectional) {
+		empty_socket(dec, flow, cause != CLOSED);
 		tunnel_unwatch(&dec->tunnel, flow->socket);
-	close(flow->socket);
+	}
+	if (!detain(dec, flow))
+		close(flow->socket);
 	flow_remove(&dec->flows, flow);
 	tunnel_flow_removed(&dec->tunnel, flow_count(&dec->flows), cause);
-}
-
-static void plan_expiry(struct dec *dec)
-{
-	tunnel_plan_expiry(&dec->tunnel,
-		flow_next_check(&dec->flows, dec->tunnel.now_us, dec->options.idle_timeout_us));
+	plan_expiry(dec);
 }
 
 static void expire_flows(struct dec *dec)
 {
 	uint64_t now_us = dec->tunnel.now_us, idle_timeout_us = dec->options.idle_timeout_us;
 	struct flow *flow;
+	int socket;
 
 	while ((flow = flow_find_idle(&dec->flows, now_us, idle_timeout_us)))
 		close_flow(dec, flow, EXPIRED);
+	while ((socket = quarantine_take(&dec->quarantine, now_us)) >= 0)
+		close(socket);
 	plan_expiry(dec);
 }
 
-/* Where there is no descriptor or memory for one more, the longest idle flow makes room. */
+/* The flow that has been idle longest makes room, unless an answer may still come for it. */
+static bool evict_flow(struct dec *dec)
+{
+	struct flow *oldest = flow_oldest(&dec->flows);
+
+	if (!oldest || (!dec->options.unidirectional && was_used_lately(dec, oldest)))
+		return false;
+	close_flow(dec, oldest, EVICTED);
+	return true;
+}
+
+static bool is_full(const struct dec *dec)
+{
+	size_t count = flow_count(&dec->flows);
+
+	return count >= dec->options.max_flows ||
+	       count + quarantine_count(&dec->quarantine) >= dec->socket_limit;
+}
+
+/* Whether a socket less would help: with a descriptor, with memory, or with a local port. */
+static bool is_exhausted(int error)
+{
+	return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS ||
+	       error == EAGAIN || error == EADDRINUSE;
+}
+
 static int open_socket(struct dec *dec)
 {
-	int socket = -1;
+	int socket;
 
-	if (flow_count(&dec->flows) < dec->options.max_flows)
-		socket = udp_open_connected(&dec->target, source_of(dec));
-	else
-		errno = EMFILE;
-	if (socket >= 0 || flow_count(&dec->flows) == 0 ||
-		(errno != EMFILE && errno != ENFILE && errno != ENOMEM && errno != ENOBUFS))
+	if (is_full(dec) && !evict_flow(dec))
+		return -1;
+	socket = udp_open_connected(&dec->target, source_of(dec));
+	if (socket >= 0 || !is_exhausted(errno) || !evict_flow(dec))
 		return socket;
-	close_flow(dec, flow_oldest(&dec->flows), EVICTED);
 	return udp_open_connected(&dec->target, source_of(dec));
 }
 
@@ -138,7 +214,7 @@ static void send_gathered(struct dec *dec, struct gathered *gathered)
 {
 	if (gathered->count > 0)
 		udp_send(gathered->flow->socket, gathered->datagrams, gathered->count,
-			&dec->segment_max, &dec->counters);
+			&dec->counters);
 	gathered->count = 0;
 }
 
@@ -150,6 +226,7 @@ static void gather(struct dec *dec, struct gathered *gathered, const struct fram
 	gathered->flow = flow_of_tag(dec, frame->tag);
 	if (gathered->flow)
 		gathered->datagrams[gathered->count++] = (struct outgoing){
+			.segment_max = &dec->segment_max,
 			.payload = frame->payload,
 			.length = frame->length,
 		};
@@ -249,13 +326,16 @@ static int dec_open(struct dec *dec, const struct stdio *stdio)
 {
 	const struct options *options = &dec->options;
 	static const uint8_t no_key[16]; /* dec looks for tags, not for clients */
+	int status;
 
 	dec->segment_max = UINT16_MAX;
 	flow_table_init(&dec->flows, false, no_key);
 	if (!choose_target(dec))
 		return EXIT_FAILURE;
-	return tunnel_open(&dec->tunnel, options, &dec->stream, &dec->counters, stdio, true,
+	status = tunnel_open(&dec->tunnel, options, &dec->stream, &dec->counters, stdio, true,
 		!options->unidirectional);
+	dec->socket_limit = udp_socket_limit(options->max_flows == TAGS);
+	return status;
 }
 
 static int dec_close(struct dec *dec)
@@ -267,6 +347,7 @@ static int dec_close(struct dec *dec)
 		flow_remove(&dec->flows, flow);
 	}
 	flow_table_free(&dec->flows);
+	quarantine_free(&dec->quarantine);
 	return status;
 }
 

@@ -30,48 +30,75 @@ struct enc {
 	struct stream stream;
 	struct flow_table flows;
 	int socket;
-	uint32_t kernel_drops; /* as udp_receive() has it, */
-	uint16_t segment_max;  /* and udp_send() */
+	uint32_t kernel_drops; /* as udp_receive() has it */
 	bool far_side_is_gone;
 };
 
-/* The addresses that may be bound, best first. "*" without -4 or -6 is one socket for both. */
-static size_t listen_addresses(const struct options *options, bool dual_stack,
-	struct address addresses[static LISTEN_ADDRESSES_MAX])
+/* Whether the host has nothing of that address family, so that another one does as well. */
+static bool is_family_missing(int error)
 {
-	int family = options->family;
-	char error[ADDRESS_ERROR_SIZE];
-	size_t count = 0;
-
-	if (dual_stack) {
-		count = address_resolve(&options->address, AF_INET6, addresses, 1, error);
-		family = AF_INET; /* for systems without IPv6 */
-	}
-	count += address_resolve(
-		&options->address, family, addresses + count, LISTEN_ADDRESSES_MAX - count, error);
-	if (count == 0)
-		log_line(LOG_ERROR, "%s", error);
-	return count;
+	return error == EAFNOSUPPORT || error == EADDRNOTAVAIL;
 }
 
-/* Binds the first address that can be bound. Returns the socket, or -1 after a message. */
-static int listen_for_datagrams(const struct options *options)
+static int listen_on(const struct address *address, bool dual_stack)
 {
-	struct address addresses[LISTEN_ADDRESSES_MAX];
+	int socket = udp_open_bound(address, dual_stack);
+	int error = errno;
 	char text[ADDRESS_TEXT_SIZE];
-	bool dual_stack = options->family == AF_UNSPEC && strcmp(options->address.host, "*") == 0;
-	size_t count = listen_addresses(options, dual_stack, addresses);
 
-	for (size_t i = 0; i < count; i++) {
-		int socket = udp_open_bound(&addresses[i], dual_stack);
+	if (socket < 0)
+		log_line(LOG_ERROR, "cannot listen on %s: %s", address_format(address, text),
+			strerror(error));
+	return socket;
+}
 
+/*
+ * "*" without -4 or -6 is one IPv6 socket that takes IPv4, too; on a host without IPv6 it is
+ * 0.0.0.0. It is not if only the IPv6 port is taken: then half of the clients would find somebody
+ * else there.
+ */
+static int listen_on_all(const struct host_port *name)
+{
+	struct address address;
+	char error[ADDRESS_ERROR_SIZE];
+	int socket;
+
+	if (address_resolve(name, AF_INET6, &address, 1, error) == 1) {
+		socket = udp_open_bound(&address, true);
 		if (socket >= 0)
 			return socket;
-		if (i + 1 == count)
-			log_line(LOG_ERROR, "cannot listen on %s: %s",
-				address_format(&addresses[i], text), strerror(errno));
+		if (!is_family_missing(errno))
+			return listen_on(&address, true);
 	}
+	if (address_resolve(name, AF_INET, &address, 1, error) == 1)
+		return listen_on(&address, false);
+	log_line(LOG_ERROR, "%s", error);
 	return -1;
+}
+
+/* A name may have several addresses: listens on the best one, and says so. */
+static int listen_on_name(const struct options *options)
+{
+	struct address addresses[LISTEN_ADDRESSES_MAX];
+	char error[ADDRESS_ERROR_SIZE], text[ADDRESS_TEXT_SIZE];
+	size_t count = address_resolve(
+		&options->address, options->family, addresses, LISTEN_ADDRESSES_MAX, error);
+
+	if (count == 0)
+		log_line(LOG_ERROR, "%s", error);
+	if (count > 1)
+		log_line(LOG_WARNING, "'%s' has %zu addresses: listening on %s alone",
+			options->address.host, count, address_format(&addresses[0], text));
+	return count > 0 ? listen_on(&addresses[0], false) : -1;
+}
+
+/* Returns the socket, or -1 after a message. */
+static int listen_for_datagrams(const struct options *options)
+{
+	bool is_any = strcmp(options->address.host, "*") == 0;
+
+	return is_any && options->family == AF_UNSPEC ? listen_on_all(&options->address)
+						      : listen_on_name(options);
 }
 
 /* Announces the port if the system chose it. */
@@ -131,6 +158,7 @@ static struct flow *add_flow(struct enc *enc, const struct client *client)
 		flow = flow_add_client(&enc->flows, client, enc->tunnel.now_us);
 	if (!flow)
 		return NULL;
+	flow->segment_max = UINT16_MAX;
 	tunnel_flow_added(&enc->tunnel, flow_count(&enc->flows));
 	plan_expiry(enc);
 	if (log_shows(LOG_DETAIL))
@@ -195,15 +223,11 @@ static bool take_reply(struct enc *enc, const struct frame *frame, struct outgoi
 	*reply = (struct outgoing){
 		.peer = &flow->client.peer,
 		.local = &flow->client.local,
+		.segment_max = &flow->segment_max,
 		.payload = frame->payload,
 		.length = frame->length,
 	};
 	return true;
-}
-
-static void send_replies(struct enc *enc, const struct outgoing *replies, size_t count)
-{
-	udp_send(enc->socket, replies, count, &enc->segment_max, &enc->counters);
 }
 
 static void deliver_frames(struct enc *enc)
@@ -219,11 +243,11 @@ static void deliver_frames(struct enc *enc)
 		else
 			count += take_reply(enc, &frame, &replies[count]);
 		if (count == BATCH_MAX) {
-			send_replies(enc, replies, count);
+			udp_send(enc->socket, replies, count, &enc->counters);
 			count = 0;
 		}
 	}
-	send_replies(enc, replies, count);
+	udp_send(enc->socket, replies, count, &enc->counters);
 	if (next == RECEIVER_CORRUPT)
 		tunnel_fail(&enc->tunnel);
 }
@@ -276,7 +300,6 @@ static int enc_open(struct enc *enc, const struct stdio *stdio)
 	uint8_t hash_key[16];
 	int status;
 
-	enc->segment_max = UINT16_MAX;
 	enc->socket = listen_for_datagrams(options);
 	if (enc->socket < 0)
 		return EXIT_FAILURE;

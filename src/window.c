@@ -446,6 +446,8 @@ void window_acked(struct window *window, uint64_t consumed, uint64_t read_us, ui
 		return;
 	bytes = consumed - window->acked;
 	window->acked = consumed;
+	if (write_at(window, 0)->start >= consumed)
+		return; /* it tells of an ACK of ours: no byte that counts was read */
 	write = take_write(window);
 	if (write.start < window->untimed_end) {
 		begin_span(window, now_us);

@@ -33,10 +33,23 @@ bats_require_minimum_version 1.5.0
   wait_until no_sockets
 }
 
-@test "under ulimit -n 32 dec evicts the least recently used flow, and everybody is served" {
+# start_limited LIMIT [OPTION OF dec]...: enc with a dec that has so few descriptors; sets $port.
+start_limited() {
+  local limit=$1
+  shift
   start_peer echo echo
-  start_enc enc 0 -- bash -c "ulimit -n 32; exec '$dec' -v 127.0.0.1:$port"
-  for i in $(seq 100); do expect_equal "$(ask "$port" "$i")" "$i"; done
+  start_with_clock enc "$enc" -v 127.0.0.1:0 -- \
+    bash -c 'ulimit -n "$0"; exec "$@"' "$limit" "$dec" -v "$@" "127.0.0.1:$port"
+  wait_until said enc.err "listening on"
+  port=$(listening_port enc.err)
+}
+
+@test "under ulimit -n 32 dec evicts flows that have been idle for 5 s, and everybody is served" {
+  start_limited 32
+  for _ in 1 2 3; do
+    for i in $(seq 16); do expect_equal "$(ask "$port" "$i")" "$i"; done
+    move_clock 6
+  done
   expect_said enc.err "uott-dec: flow 65535: evicted"
   expect_not_said enc.err "no socket"
   kill "$pid"
@@ -46,9 +59,10 @@ bats_require_minimum_version 1.5.0
 }
 
 @test "-n N: dec evicts, enc drops and counts the datagrams of one client too many" {
-  start_peer echo echo
-  start_enc enc 0 -- "$dec" -v -n 2 "127.0.0.1:$port"
-  for i in 1 2 3; do expect_equal "$(ask "$port" "$i")" "$i"; done
+  start_limited 1000 -n 2
+  for i in 1 2; do expect_equal "$(ask "$port" "$i")" "$i"; done
+  move_clock 6
+  expect_equal "$(ask "$port" 3)" 3
   expect_said enc.err "uott-dec: flow 65535: evicted"
   stop_all
   : >pids
@@ -58,14 +72,24 @@ bats_require_minimum_version 1.5.0
   { frame 0 1 && frame 1 2; } | cmp - few.out
 }
 
+@test "dec does not evict a flow that was used in the last 5 s: the new client's datagram is counted" {
+  start_limited 1000 -n 1
+  expect_equal "$(ask "$port" first)" first
+  printf other | "$peer" post 127.0.0.1 "$port"
+  wait_until said enc.err "uott-dec: dropped 1 datagram: no socket could be opened for the flow"
+  expect_not_said enc.err evicted
+}
+
 @test "an evicted client's next datagram opens a new socket" {
-  start_peer echo echo
-  start_enc enc 0 -- "$dec" -v -n 1 "127.0.0.1:$port"
+  start_limited 1000 -n 1
+  enc_pid=$pid
   start client "$peer" twice 127.0.0.1 "$port"
-  client=$pid
+  client=$pid pid=$enc_pid
   wait_until said client.out reply
+  move_clock 6
   expect_equal "$(ask "$port" other)" other
   expect_said enc.err "flow 65535: evicted"
+  move_clock 6
   kill -USR1 "$client"
   finish "$client"
   expect_equal "$status" 0

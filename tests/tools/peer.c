@@ -18,10 +18,14 @@
  *                                     are tags. Only the first reply may be missing, and each comes
  *                                     from the address that was asked. Waits for a SIGUSR1 after
  *                                     the first one, and half-way.
- *   peer free-port                    prints a TCP and UDP port that nobody uses
+ *   peer late MS [HOST]               sends every datagram back, but that much later
+ *   peer crowd COUNT PORT             asks as "locals" does, that many times, whether or not
+ * replies come; says how many came, all of them the asker's own peer free-port prints a TCP and UDP
+ * port that nobody uses
  */
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -38,6 +42,9 @@ enum {
 	TAGS = 65536,
 	LOCALS = TAGS + 64,
 	LOCALS_IN_FLIGHT = 32,
+	CROWD_ROW = 4, /* questions a millisecond, about */
+	CROWD_SILENCE_MS = 500,
+	LATE_TEXT_MAX = 64,
 };
 
 /* The last datagram received, and its sender. */
@@ -349,6 +356,57 @@ static void locals(char **a)
 	say("everybody got their own reply");
 }
 
+static bool has_reply(int fd, int wait_ms)
+{
+	return poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, wait_ms) == 1;
+}
+
+static void crowd(char **a)
+{
+	size_t count = as_number(a[0]), asked = 0, answered = 0;
+	int fd = udp_socket(AF_INET);
+
+	while (asked < count || has_reply(fd, CROWD_SILENCE_MS)) {
+		for (int i = 0; i < CROWD_ROW && asked < count; i++)
+			ask_local(fd, asked++, a[1]);
+		for (; has_reply(fd, 1); answered++)
+			expect_local_reply(fd, a[1]);
+	}
+	printf("%zu of %zu answered\n", answered, count);
+}
+
+static void late(char **a)
+{
+	static struct held {
+		struct sockaddr_storage to;
+		socklen_t to_length;
+		size_t length;
+		char text[LATE_TEXT_MAX];
+		int64_t due;
+	} held[TAGS];
+	int64_t delay = (int64_t)as_number(a[0]) * SECOND / 1000;
+	int fd = listen_on(a[1]);
+
+	for (size_t first = 0, end = 0;; first++) {
+		struct held *next = &held[first % TAGS];
+
+		while (first == end || now_ns() < next->due) {
+			struct held *last = &held[end % TAGS];
+
+			if (!has_reply(fd, first == end ? -1 : 1))
+				continue;
+			last->length = receive(fd);
+			last->to = sender;
+			last->to_length = sender_length;
+			memcpy(last->text, buffer, last->length % LATE_TEXT_MAX);
+			last->due = now_ns() + delay;
+			end++;
+		}
+		sendto(fd, next->text, next->length, 0, (struct sockaddr *)&next->to,
+			next->to_length);
+	}
+}
+
 static void free_port(char **a)
 {
 	int tcp = socket(AF_INET, SOCK_STREAM, 0);
@@ -379,6 +437,8 @@ static const struct mode {
 	{"pace", 4, pace},
 	{"twins", 3, twins},
 	{"locals", 1, locals},
+	{"late", 1, late},
+	{"crowd", 2, crowd},
 	{"free-port", 0, free_port},
 	{NULL, 0, NULL},
 };

@@ -77,7 +77,7 @@ static size_t encode(const char *text, uint8_t *bytes)
 		frame_put_header(bytes + size, *name == 'D' ? FRAME_DATA : FRAME_CONTROL,
 			known->type > 0 ? known->type : (uint16_t)number, (uint16_t)length);
 		le64_store(bytes + size + FRAME_HEADER_SIZE, number);
-		size += FRAME_HEADER_SIZE + length;
+		size += FRAME_HEADER_SIZE + (size_t)length;
 		text = end;
 	}
 	return size;
@@ -185,6 +185,14 @@ static void check_known(const char *words)
 	CHECK_CONTAINS(known, spaced);
 }
 
+/* In pieces, as a size may have 32 bits only. */
+static void leave(unsigned long long number, size_t unanswered)
+{
+	for (; number > INT32_MAX; number -= INT32_MAX)
+		control_sent(&me.control, INT32_MAX, 0, now_us);
+	control_sent(&me.control, (size_t)number, unanswered, now_us);
+}
+
 static void run_step(char *step)
 {
 	unsigned long long number, unanswered;
@@ -201,7 +209,7 @@ static void run_step(char *step)
 	else if (strncmp(step, "put ", 4) == 0)
 		say_text(step + 4, false);
 	else if (sscanf(step, "leave %llu/%llu", &number, &unanswered) == 2)
-		control_sent(&me.control, number, unanswered, now_us);
+		leave(number, (size_t)unanswered);
 	else if (sscanf(step, "close %llu", &number) == 1)
 		control_close(&me.control, (uint16_t)number);
 	else if (sscanf(step, "flows %llu", &number) == 1)

@@ -396,7 +396,7 @@ static void random_damage(void)
 		for (size_t i = 0; i < 20; i++)
 			add_random_frame("a\nb", 200);
 		run_model();
-		at = model.frames[1 + random_below(18)].offset + HEADER;
+		at = (size_t)model.frames[1 + random_below(18)].offset + HEADER;
 		if (is_crlf)
 			add_carriage_returns();
 		else if (round % 4 == 1)

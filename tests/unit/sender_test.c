@@ -205,7 +205,7 @@ static bool act(const char *word, const unsigned long long n[3])
 	else if (is(word, "stream") || is(word, "one-way"))
 		begin_stream(false, is(word, "stream"));
 	else if (is(word, "add"))
-		add((uint16_t)n[0], n[1], n[2]);
+		add((uint16_t)n[0], (size_t)n[1], (size_t)n[2]);
 	else if (is(word, "data"))
 		control_data_frame(&control, (uint16_t)n[0]);
 	else if (is(word, "hello"))
@@ -215,7 +215,7 @@ static bool act(const char *word, const unsigned long long n[3])
 	else if (is(word, "ack"))
 		hear(CONTROL_ACK, 8, control_sent_bytes(&control));
 	else if (is(word, "room"))
-		pipe_room = n[0];
+		pipe_room = (size_t)n[0];
 	else if (is(word, "close"))
 		sender_close_flow(&sender, (uint16_t)n[0], now_us);
 	else if (is(word, "hold"))

@@ -1,0 +1,71 @@
+#!/usr/bin/env bats
+# Goal: a reply reaches the client that asked, or nobody, whatever happens to ports, tags and sockets.
+load helpers
+bats_require_minimum_version 1.5.0
+
+# with_ports FIRST LAST FUNCTION: runs it in a network of its own that has these local ports.
+with_ports() {
+  own_network bash -c "source '$BATS_TEST_DIRNAME/helpers.bash'
+    $(declare -f "$3" late_answers)
+    set -e
+    trap stop_all EXIT
+    ip link set lo up
+    echo $1 $2 >/proc/sys/net/ipv4/ip_local_port_range
+    $3"
+}
+
+# late_answers IDLE [OPTION OF dec]...: many clients ask a target that answers after 50 ms.
+late_answers() {
+  local idle=$1
+  shift
+  start_peer late late 50
+  start_enc enc -i "$idle" 0.0.0.0:0 -- "$dec" -v "$@" "127.0.0.1:$port"
+  "$peer" crowd 3000 "$port" >crowd.out
+}
+
+@test "through few sockets: a late answer reaches only the client that asked" {
+  late_answers 300 -n 20
+  expect_equal "$(cat crowd.out)" "20 of 3000 answered"
+  expect_said enc.err "no socket could be opened"
+}
+
+few_ports() {
+  late_answers 0.04
+}
+
+@test "through few local ports, with CLOSE: a late answer reaches only the client that asked" {
+  with_ports 40000 40099 few_ports
+  expect_said enc.err "uott-dec: flow 65535: closed"
+  expect_equal "$(grep -c 'uott-dec: flow .* new' enc.err)" 50 # half of the ports are the host's
+}
+
+two_runs() {
+  start_peer late late 300
+  : >stream
+  cat >ask.sh <<'END'
+run=second
+[ -e begun ] || run=first.
+: >begun
+for i in {0..9}; do printf "UOTT\\x1$i\0\6\0$run"; done
+[ $run = first. ] || exec cat >stream
+END
+  start dec "$dec" -v -r0.1 "127.0.0.1:$port" -- bash ./ask.sh
+  wait_until has_bytes stream 140
+}
+
+@test "with -r: answers to the questions of one run do not reach the clients of the next" {
+  with_ports 40000 40043 two_runs
+  expect_equal "$(grep -ao second stream | wc -l)" 10
+  expect_equal "$(grep -ac first stream)" 0
+}
+
+one_of_two_ports() {
+  for _ in 1 2 3 4 5 6 7 8; do
+    printf 'UOTT\1\0\10\0question' | "$dec" -t 0.05 127.0.0.1:40000 >replies
+    [ ! -s replies ]
+  done
+}
+
+@test "dec never has its target's own port, so that no client hears its own question" {
+  with_ports 40000 40001 one_of_two_ports
+}
