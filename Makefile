@@ -64,7 +64,7 @@ PROGRAMS = $(BUILD)/uott-enc $(BUILD)/uott-dec
 TESTED  = $(PURE) command signals
 UNIT_TESTS = $(TESTED:%=$(BUILD)/tests/%_test)
 BENCH_TOOLS = floor start
-TEST_TOOLS = $(TOOLS:%=$(BUILD)/tests/%) $(BUILD)/tests/clock.so
+TEST_TOOLS = $(TOOLS:%=$(BUILD)/tests/%) $(BUILD)/tests/clock.so $(BUILD)/tests/nomemory.so
 
 ifndef V
 .SILENT:
@@ -88,7 +88,7 @@ $(UNIT_TESTS): $(BUILD)/tests/%: tests/unit/%.c $(TESTED:%=$(BUILD)/%.o) Makefil
 	mkdir -p $(@D)
 	$(COMPILE) -Isrc $(LDFLAGS) -o $@ $< $(TESTED:%=$(BUILD)/%.o)
 
-$(BUILD)/tests/clock.so: tests/tools/clock.c Makefile
+$(BUILD)/tests/%.so: tests/tools/%.c Makefile
 	mkdir -p $(@D)
 	$(CC) -D_GNU_SOURCE $(WARNINGS) -Wno-pedantic -O2 -fPIC -shared -o $@ $< -ldl
 

@@ -10,6 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+static_assert(HOST_SIZE >= INET6_ADDRSTRLEN + IF_NAMESIZE, "an address fits, with its interface");
+static_assert(
+	ADDRESS_TEXT_SIZE >= INET6_ADDRSTRLEN + IF_NAMESIZE + sizeof("[%]:65535"), "and its port");
+static_assert(ADDRESS_ERROR_SIZE >= HOST_SIZE + PORT_SIZE + 128, "so do the longest names");
+
 static bool copy_text(char *to, size_t size, const char *from, size_t length)
 {
 	if (length >= size)
@@ -19,7 +24,7 @@ static bool copy_text(char *to, size_t size, const char *from, size_t length)
 	return true;
 }
 
-/* A number in range, or what may be a service name (RFC 6335: it has a letter). */
+/* Whether it is a number in range or may be a service name, which has a letter (RFC 6335). */
 static bool is_port(const char *text)
 {
 	size_t digits = strspn(text, "0123456789");

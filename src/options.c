@@ -1,6 +1,8 @@
 #include "options.h"
 
+#include <assert.h>
 #include <getopt.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,12 +14,15 @@ enum {
 	LINGER_DEFAULT_US = US_PER_SECOND / 2,
 	LATENCY_DEFAULT_US = 5 * US_PER_MS,
 	LATENCY_MAX_MS = 60 * 1000,
-	RETRY_DEFAULT_US = 30 * US_PER_SECOND,
+	RETRY_DEFAULT_US = 30 * US_PER_SECOND,         /* -r without a value */
 	IDLE_TIMEOUT_DEFAULT_US = 300 * US_PER_SECOND, /* RFC 4787, REQ-5 */
-	SECONDS_MAX = 1000000000, /* thirty years: longer than anyone waits, and no overflow */
+	SECONDS_MAX = 1000000000,                      /* thirty years: nobody waits longer */
 };
 
-/* What the option strings cannot say is only which ones are dec's alone. */
+static_assert((uint64_t)SECONDS_MAX * US_PER_SECOND < (uint64_t)1 << 53, "exact as a double");
+static_assert(TAGS <= 999999999, "nine digits are enough for -n");
+
+/* The options of both programs; -b is for dec only. */
 static const char short_options[] = ":46ui:n:l:t:r::s:b:vqhV";
 static const struct option long_options[] = {
 	{"unidirectional", no_argument, NULL, 'u'},
@@ -38,9 +43,9 @@ static const struct option long_options[] = {
 #define HELP_OPTIONS_BOTH                                                                          \
 	"  -l, --latency=MS       delay to aim for in the pipe (5); 0 leaves the pipe alone\n"     \
 	"  -r, --retry[=SECONDS]  run COMMAND again when it ends, after up to SECONDS (30): -r5\n" \
-	"  -s, --stats=SECONDS    show the counters that often; on a terminal, rates\n"            \
+	"  -s, --stats=SECONDS    show the counters every SECONDS; on a terminal, rates\n"         \
 	"  -v, --verbose          say more: flows that come and go, the counters at the end\n"     \
-	"  -q, --quiet            say only why the program had to end, and what was asked for\n"   \
+	"  -q, --quiet            print only fatal errors, and the counters if you ask for them\n" \
 	"  -h, --help             show this help and exit\n"                                       \
 	"  -V, --version          show the version and exit\n"                                     \
 	"\n"                                                                                       \
@@ -53,14 +58,14 @@ static const char help_enc[] =
 	"  uott-enc 5353 -- ssh host uott-dec 127.0.0.1:53    a UDP service behind ssh\n"
 	"  uott-enc -u 514 | ssh loghost uott-dec -u 127.0.0.1:514    one way\n"
 	"\n"
-	"HOST is loopback unless given, * for all addresses; HOST PORT may be two words.\n"
+	"Without HOST, listen on loopback; with *, on all addresses. HOST PORT may be two words.\n"
 	"\n"
 	"  -4, -6                 use this address family only\n"
 	"  -u, --unidirectional   send only: read no frames, deliver no replies\n"
-	"  -i, --idle=SECONDS     forget a flow without datagrams after that long (300)\n"
-	"  -n, --max-flows=N      at most N flows at once\n"
-	"  -t, --linger=SECONDS   time to flush, and for COMMAND to end, at the end "
-	"(0.5)\n" HELP_OPTIONS_BOTH;
+	"  -i, --idle=SECONDS     forget a flow that has been idle for so long (300)\n"
+	"  -t, --linger=SECONDS   at the end, time for the queue to leave and COMMAND to end "
+	"(0.5)\n"
+	"  -n, --max-flows=N      at most N flows at once\n" HELP_OPTIONS_BOTH;
 
 static const char help_dec[] =
 	"Usage: uott-dec [OPTION]... HOST:PORT [-- COMMAND [ARG]...]\n"
@@ -73,9 +78,9 @@ static const char help_dec[] =
 	"\n"
 	"  -4, -6                 use this address family only\n"
 	"  -u, --unidirectional   receive only: write no frames, take no replies\n"
-	"  -i, --idle=SECONDS     forget a flow without datagrams after that long (300)\n"
+	"  -i, --idle=SECONDS     forget a flow that has been idle for so long (300)\n"
+	"  -t, --linger=SECONDS   at the end, time for late replies and the queue to leave (0.5)\n"
 	"  -n, --max-flows=N      at most N flows at once\n"
-	"  -t, --linger=SECONDS   time for late replies, and for the queue at the end (0.5)\n"
 	"  -b, --bind=HOST        source address of the datagrams\n" HELP_OPTIONS_BOTH;
 
 const char *options_help(enum program program)
@@ -83,12 +88,24 @@ const char *options_help(enum program program)
 	return program == UOTT_ENC ? help_enc : help_dec;
 }
 
+/* Writes why the command line is wrong. Returns false. */
+__attribute__((format(printf, 2, 3))) static bool refuse(
+	char error[static OPTIONS_ERROR_SIZE], const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(error, OPTIONS_ERROR_SIZE, format, arguments);
+	va_end(arguments);
+	return false;
+}
+
 static bool parse_time(const char *text, uint64_t unit_us, double max, uint64_t *result_us)
 {
 	char *end;
 	double number = strtod(text, &end);
 
-	/* No sign, exponent, hexadecimal number or word, all of which strtod() takes. */
+	/* strtod() also takes signs, exponents, hexadecimal numbers and words. */
 	if (end == text || text[strspn(text, "0123456789.")] != '\0' || *end != '\0' ||
 		number > max)
 		return false;
@@ -96,64 +113,45 @@ static bool parse_time(const char *text, uint64_t unit_us, double max, uint64_t 
 	return true;
 }
 
-static bool parse_seconds(const char *text, uint64_t *result_us)
-{
-	return parse_time(text, US_PER_SECOND, SECONDS_MAX, result_us);
-}
-
 static bool parse_interval(
 	const char *what, uint64_t *result_us, char error[static OPTIONS_ERROR_SIZE])
 {
-	if (parse_seconds(optarg, result_us) && *result_us > 0)
-		return true;
-	snprintf(error, OPTIONS_ERROR_SIZE, "bad %s '%s': expected seconds, more than 0", what,
-		optarg);
-	return false;
+	return (parse_time(optarg, US_PER_SECOND, SECONDS_MAX, result_us) && *result_us > 0) ||
+	       refuse(error, "bad %s '%s': expected seconds, more than 0", what, optarg);
 }
 
-static bool parse_max_flows(
-	struct options *options, const char *text, char error[static OPTIONS_ERROR_SIZE])
+static bool parse_max_flows(struct options *options, char error[static OPTIONS_ERROR_SIZE])
 {
-	size_t digits = strspn(text, "0123456789");
-	bool is_number = digits > 0 && digits <= 9 && text[digits] == '\0';
+	size_t digits = strspn(optarg, "0123456789");
+	bool is_number = digits > 0 && digits <= 9 && optarg[digits] == '\0';
 
-	options->max_flows = is_number ? strtoul(text, NULL, 10) : 0;
-	if (options->max_flows >= 1 && options->max_flows <= TAGS)
-		return true;
-	snprintf(error, OPTIONS_ERROR_SIZE, "bad number of flows '%s': expected 1 to %d", text,
-		TAGS);
-	return false;
+	options->max_flows = is_number ? strtoul(optarg, NULL, 10) : 0;
+	return (options->max_flows >= 1 && options->max_flows <= TAGS) ||
+	       refuse(error, "bad number of flows '%s': expected 1 to %d", optarg, TAGS);
 }
 
-static bool parse_source(
-	struct options *options, const char *host, char error[static OPTIONS_ERROR_SIZE])
+static bool parse_source(struct options *options, char error[static OPTIONS_ERROR_SIZE])
 {
-	const char *wrong = host_port_join(host, "0", &options->source);
+	const char *wrong = host_port_join(optarg, "0", &options->source);
 
 	options->has_source = true;
-	if (wrong)
-		snprintf(error, OPTIONS_ERROR_SIZE, "bad source address '%s': %s", host, wrong);
-	return !wrong;
+	return !wrong || refuse(error, "bad source address '%s': %s", optarg, wrong);
 }
 
-/* The words before "--": one or two of them are the address. */
+/* One or two words in front of "--" are the address. */
 static bool parse_address(
 	struct options *options, int words, char **word, char error[static OPTIONS_ERROR_SIZE])
 {
 	const char *wrong;
 
-	if (words == 0) {
-		snprintf(error, OPTIONS_ERROR_SIZE, "expected %s",
+	if (words == 0)
+		return refuse(error, "expected %s",
 			options->program == UOTT_ENC ? "[HOST:]PORT to listen on"
 						     : "HOST:PORT to send to");
-		return false;
-	}
-	if (words > 2) {
-		snprintf(error, OPTIONS_ERROR_SIZE,
+	if (words > 2)
+		return refuse(error,
 			"unexpected '%s': expected HOST PORT, and -- in front of a COMMAND",
 			word[2]);
-		return false;
-	}
 	wrong = words == 2 ? host_port_join(word[0], word[1], &options->address)
 			   : host_port_split(word[0], &options->address);
 	if (!wrong && options->program == UOTT_DEC) {
@@ -164,10 +162,8 @@ static bool parse_address(
 		else if (strspn(options->address.port, "0") == strlen(options->address.port))
 			wrong = "0 is no port to send to";
 	}
-	if (wrong)
-		snprintf(error, OPTIONS_ERROR_SIZE, "bad address '%s%s%s': %s", word[0],
-			words == 2 ? " " : "", words == 2 ? word[1] : "", wrong);
-	return !wrong;
+	return !wrong || refuse(error, "bad address '%s%s%s': %s", word[0], words == 2 ? " " : "",
+				 words == 2 ? word[1] : "", wrong);
 }
 
 static const char *long_name(int letter)
@@ -178,25 +174,22 @@ static const char *long_name(int letter)
 	return NULL;
 }
 
-/* What getopt_long() did not like; it leaves the letter in optopt, or 0 for an unknown word. */
-static void describe_wrong_option(int found, char **argv, char error[static OPTIONS_ERROR_SIZE])
+/* After an error getopt_long() leaves the letter in optopt, or 0 for an unknown word. */
+static bool refuse_option(int found, char **argv, char error[static OPTIONS_ERROR_SIZE])
 {
 	const char *name = long_name(optopt);
 
 	if (optopt == 0)
-		snprintf(error, OPTIONS_ERROR_SIZE, "unknown option '%s'", argv[optind - 1]);
-	else if (!name)
-		snprintf(error, OPTIONS_ERROR_SIZE, "unknown option '-%c'", optopt);
-	else
-		snprintf(error, OPTIONS_ERROR_SIZE, "option '-%c' or '--%s' %s", optopt, name,
-			found == ':' ? "wants a value" : "takes no value");
+		return refuse(error, "unknown option '%s'", argv[optind - 1]);
+	if (!name)
+		return refuse(error, "unknown option '-%c'", optopt);
+	return refuse(error, "option '-%c' or '--%s' %s", optopt, name,
+		found == ':' ? "wants a value" : "takes no value");
 }
 
-/* Returns false, with *result and `error` set, when there is nothing more to parse. */
-static bool parse_option(struct options *options, int found, char **argv,
-	enum options_result *result, char error[static OPTIONS_ERROR_SIZE])
+static bool parse_option(
+	struct options *options, int found, char **argv, char error[static OPTIONS_ERROR_SIZE])
 {
-	*result = OPTIONS_WRONG;
 	switch (found) {
 	case '4':
 		options->family = AF_INET;
@@ -210,14 +203,11 @@ static bool parse_option(struct options *options, int found, char **argv,
 	case 'i':
 		return parse_interval("idle timeout", &options->idle_timeout_us, error);
 	case 'n':
-		return parse_max_flows(options, optarg, error);
+		return parse_max_flows(options, error);
 	case 'l':
-		if (parse_time(optarg, US_PER_MS, LATENCY_MAX_MS, &options->latency_us))
-			return true;
-		snprintf(error, OPTIONS_ERROR_SIZE,
-			"bad latency '%s': expected milliseconds, at most %d", optarg,
-			LATENCY_MAX_MS);
-		return false;
+		return parse_time(optarg, US_PER_MS, LATENCY_MAX_MS, &options->latency_us) ||
+		       refuse(error, "bad latency '%s': expected milliseconds, at most %d", optarg,
+			       LATENCY_MAX_MS);
 	case 'r':
 		options->retry_us = RETRY_DEFAULT_US;
 		return !optarg || parse_interval("retry time", &options->retry_us, error);
@@ -230,48 +220,52 @@ static bool parse_option(struct options *options, int found, char **argv,
 		options->quiet = true;
 		return true;
 	case 't':
-		if (parse_seconds(optarg, &options->linger_us))
-			return true;
-		snprintf(error, OPTIONS_ERROR_SIZE,
-			"bad linger time '%s': expected seconds, as in 0.5", optarg);
-		return false;
+		return parse_time(optarg, US_PER_SECOND, SECONDS_MAX, &options->linger_us) ||
+		       refuse(error, "bad linger time '%s': expected seconds, as in 0.5", optarg);
 	case 'b':
 		if (options->program == UOTT_DEC)
-			return parse_source(options, optarg, error);
-		snprintf(error, OPTIONS_ERROR_SIZE, "option '-b' is uott-dec's");
-		return false;
-	case 'h':
-		*result = OPTIONS_HELP;
-		return false;
-	case 'V':
-		*result = OPTIONS_VERSION;
-		return false;
+			return parse_source(options, error);
+		return refuse(error, "option '-b' or '--bind' is for uott-dec only");
 	default:
-		describe_wrong_option(found, argv, error);
-		return false;
+		return refuse_option(found, argv, error);
 	}
 }
 
 static enum options_result parse_words(
 	struct options *options, int argc, char **argv, char error[static OPTIONS_ERROR_SIZE])
 {
-	enum options_result result;
 	int found;
 
 	opterr = 0;
-	optind = 0; /* also forgets how far another parse had got */
-	while ((found = getopt_long(argc, argv, short_options, long_options, NULL)) != -1)
-		if (!parse_option(options, found, argv, &result, error))
-			return result;
+	optind = 0; /* also forgets where an earlier parse stopped */
+	while ((found = getopt_long(argc, argv, short_options, long_options, NULL)) != -1) {
+		if (found == 'h')
+			return OPTIONS_HELP;
+		if (found == 'V')
+			return OPTIONS_VERSION;
+		if (!parse_option(options, found, argv, error))
+			return OPTIONS_WRONG;
+	}
 	return parse_address(options, argc - optind, argv + optind, error) ? OPTIONS_RUN
 									   : OPTIONS_WRONG;
+}
+
+/* Takes the words behind "--"; *separator is NULL without it. */
+static bool parse_command(
+	struct options *options, char **separator, char error[static OPTIONS_ERROR_SIZE])
+{
+	if (!*separator)
+		return options->retry_us == 0 ||
+		       refuse(error, "-r needs a COMMAND to run again, after --");
+	options->command = separator + 1;
+	return options->command[0] || refuse(error, "expected a COMMAND after --");
 }
 
 enum options_result options_parse(struct options *options, enum program program, int argc,
 	char **argv, char error[static OPTIONS_ERROR_SIZE])
 {
 	enum options_result result;
-	int own = 1; /* how many words come before "--", which are ours */
+	int own = 1; /* number of words in front of "--" */
 	char *separator;
 
 	*options = (struct options){
@@ -288,15 +282,7 @@ enum options_result options_parse(struct options *options, enum program program,
 	argv[own] = NULL; /* not every getopt_long() stops at argc */
 	result = parse_words(options, own, argv, error);
 	argv[own] = separator;
-	if (result == OPTIONS_RUN && !separator && options->retry_us > 0) {
-		snprintf(error, OPTIONS_ERROR_SIZE, "-r needs a COMMAND to run again, after --");
+	if (result == OPTIONS_RUN && !parse_command(options, argv + own, error))
 		return OPTIONS_WRONG;
-	}
-	if (result != OPTIONS_RUN || !separator)
-		return result;
-	options->command = argv + own + 1;
-	if (options->command[0])
-		return OPTIONS_RUN;
-	snprintf(error, OPTIONS_ERROR_SIZE, "expected a COMMAND after --");
-	return OPTIONS_WRONG;
+	return result;
 }

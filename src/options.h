@@ -42,7 +42,7 @@ enum options_result {
 	OPTIONS_RUN,
 	OPTIONS_HELP,
 	OPTIONS_VERSION,
-	OPTIONS_WRONG, /* `error` says what is wrong, and shows the word */
+	OPTIONS_WRONG, /* `error` says why: one line without a newline */
 };
 
 /*

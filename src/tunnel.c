@@ -420,6 +420,7 @@ static void flush(struct tunnel *tunnel)
 	if (stream_output(stream) == STREAM_FAILED) {
 		tunnel_fail(tunnel);
 	} else if (stream_output(stream) == STREAM_END) {
+		tunnel->reader_left |= tunnel->state == TUNNEL_RUNNING;
 		enter_finishing(tunnel);
 	} else if (stream_is_blocked(stream) != tunnel->waits_for_room) {
 		tunnel->waits_for_room = stream_is_blocked(stream);
@@ -526,8 +527,6 @@ static void take_status(struct tunnel *tunnel)
 		log_line(LOG_WARNING, "'%s' did not end by itself and was terminated", name);
 		return;
 	}
-	if (status == 0)
-		return;
 	log_line(LOG_WARNING, "'%s' ended with status %d", name, status);
 	if (tunnel->status == EXIT_SUCCESS)
 		tunnel->status = status;
@@ -537,6 +536,8 @@ int tunnel_close(struct tunnel *tunnel)
 {
 	if (tunnel->options->command)
 		take_status(tunnel);
+	else if (tunnel->reader_left && !tunnel->was_asked)
+		log_line(LOG_WARNING, "nobody reads the frames any more: the end");
 	if (tunnel->cut && tunnel->status == EXIT_SUCCESS && !tunnel->was_asked) {
 		log_line(LOG_ERROR, "%s", tunnel->cut); /* this is what went wrong first */
 		tunnel->status = EXIT_FAILURE;

@@ -328,9 +328,11 @@ static int enc_close(struct enc *enc)
 	bool is_untouched = stream_is_untouched(&enc->stream);
 	int status = tunnel_close(&enc->tunnel);
 
-	if (enc->far_side_is_gone && status == 0 && enc->options.retry_us == 0 && is_untouched)
-		log_line(LOG_WARNING, "the far side closed the stream and had not sent a byte; if "
-				      "nothing is to come back, use -u");
+	if (enc->far_side_is_gone && status == 0 && enc->options.retry_us == 0)
+		log_line(LOG_WARNING, "the far side closed the stream%s",
+			is_untouched
+				? " and had not sent a byte; if nothing is to come back, use -u"
+				: "");
 	close(enc->socket);
 	flow_table_free(&enc->flows);
 	return status;

@@ -129,7 +129,7 @@ bats_require_minimum_version 1.5.0
 @test "on a terminal -s rewrites one line of rates, and messages stand on lines of their own" {
   mkfifo keys
   exec 9<>keys
-  script -qfec "'$enc' -s 0.05 -v -u 127.0.0.1:0 >stream" screen <keys >/dev/null 3>&- 9>&- &
+  script -qfec "echo \$\$ >>pids; exec '$enc' -s 0.05 -v -u 127.0.0.1:0 >stream" screen <keys >/dev/null 3>&- 9>&- &
   echo $! >>pids
   wait_until grep -q $'\r\033\\[Kflows 0, in 0 /s 0 B/s, out 0 /s 0 B/s, queued 0, dropped 0' screen
   printf hello | "$peer" post 127.0.0.1 "$(listening_port <(tr -d '\r' <screen))"
@@ -141,3 +141,10 @@ bats_require_minimum_version 1.5.0
   run -2 "$enc" -r 53
   [[ $output == *"-r needs a COMMAND"* ]]
 }
+
+@test "* is not half of the addresses in silence: a taken IPv6 port is an error" {
+  start_peer echo echo ::
+  run -1 --separate-stderr "$enc" -u "*:$port"
+  [[ $stderr == *"cannot listen on [::]:$port: Address already in use"* ]]
+}
+

@@ -27,7 +27,7 @@ bats_require_minimum_version 1.5.0
   frame 0 one | cmp - enc.out
   start_enc closed 0 <&-
   expect_said closed.err "one way, as with -u"
-  script -qec "'$enc' -v 0 >tty.out 2>tty.err" /dev/null </dev/zero >/dev/null 3>&- &
+  script -qec "echo \$\$ >>pids; exec '$enc' -v 0 >tty.out 2>tty.err" /dev/null </dev/zero >/dev/null 3>&- &
   echo $! >>pids
   wait_until said tty.err "one way, as with -u"
 }
@@ -64,7 +64,7 @@ bats_require_minimum_version 1.5.0
   expect_equal "$(cat got)" last
 }
 
-@test "a closed reader ends enc and dec quietly with status 0, at once and without a datagram" {
+@test "a closed reader ends enc and dec with status 0 and one line, at once and without a datagram" {
   mkfifo in
   exec 9<>in
   for program in "$enc -u 127.0.0.1:1${RANDOM: -4}" "$dec 127.0.0.1:9"; do
@@ -72,7 +72,8 @@ bats_require_minimum_version 1.5.0
     # shellcheck disable=SC2086 # words
     { $program 2>err && echo $? >status; } <&9 3>&- | wait_until pgrep -f "$program"
     expect_equal "$(cat status)" 0
-    [ ! -s err ]
+    expect_said err "nobody reads the frames any more"
+    expect_equal "$(wc -l <err)" 1
     rm status
   done
 }
@@ -93,7 +94,7 @@ bats_require_minimum_version 1.5.0
     kill -$signal "$pid"
     finish "$pid"
     expect_equal "$status" 0
-    start dec env --default-signal=INT "$dec" -v 127.0.0.1:9 <in
+    start dec env --default-signal=INT,HUP "$dec" -v 127.0.0.1:9 <in
     frame 0 x >&9
     wait_until said dec.err 'flow 0'
     kill -$signal "$pid"
@@ -104,7 +105,7 @@ bats_require_minimum_version 1.5.0
 
 # A shell without job control starts what is in the background with SIGINT ignored.
 start_enc_with_default_signals() {
-  start enc env --default-signal=INT "$enc" -v -u 0
+  start enc env --default-signal=INT,HUP "$enc" -v -u 0
   wait_until said enc.err "listening on"
 }
 
@@ -136,9 +137,27 @@ start_enc_with_default_signals() {
   run -126 "$dec" 127.0.0.1:9 -- /
 }
 
+@test "where the far side goes away without being asked, one line says so, but not with -q" {
+  run -0 --separate-stderr "$enc" -u 127.0.0.1:0 -- true
+  expect_equal "${stderr_lines[1]}" "uott-enc: 'true' ended with status 0"
+  run -0 --separate-stderr "$enc" -q -u 127.0.0.1:0 -- true
+  expect_equal "$stderr" ""
+  "$enc" -u 127.0.0.1:0 2>err | :
+  expect_said err "nobody reads the frames any more"
+  "$enc" -q -u 127.0.0.1:0 2>err | :
+  [ ! -s err ]
+}
+
 @test "COMMAND's end is the end, even if somebody else still holds its pipes" {
   run -3 "$enc" 127.0.0.1:0 -- sh -c 'sleep 1000 2>/dev/null & echo $! >orphan; exit 3'
   kill "$(cat orphan)"
+}
+
+@test "COMMAND for which memory is short does not run on our own standard input and output" {
+  run -1 --separate-stderr env LD_PRELOAD="$BUILD/tests/nomemory.so" \
+    ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}verify_asan_link_order=0" "$enc" 127.0.0.1:0 -- echo hello
+  expect_equal "$output" ""
+  [[ $stderr == *"cannot run 'echo': Cannot allocate memory"* ]]
 }
 
 @test "COMMAND runs without a shell, in the same process group, with the same standard error" {

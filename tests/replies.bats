@@ -69,3 +69,34 @@ one_of_two_ports() {
 @test "dec never has its target's own port, so that no client hears its own question" {
   with_ports 40000 40001 one_of_two_ports
 }
+
+@test "a reply that waits when its flow expires is still sent" {
+  start_peer hold hold
+  mkfifo in
+  exec 9<>in
+  start_with_clock dec "$dec" -v -i 10 "127.0.0.1:$port" <in
+  frame 1 question >&9
+  wait_until said hold.out held
+  kill -STOP "$pid"
+  printf release | "$peer" post 127.0.0.1 "$port"
+  wait_until is_gone "$(tail -n 2 pids | head -n 1)"
+  move_clock 11
+  kill -CONT "$pid"
+  wait_until said dec.err "flow 1: expired"
+  wait_until has_bytes dec.out 16
+  frame 1 question | cmp - dec.out
+}
+
+@test "without control frames a flow that expires takes its waiting frames along" {
+  start_with_clock enc "$enc" -v -l 0 -i 10 127.0.0.1:0 -- sleep 1000
+  wait_until said enc.err "listening on"
+  port=$(listening_port enc.err)
+  for _ in 1 2 3 4 5 6; do head -c 30000 /dev/zero | "$peer" post 127.0.0.1 "$port"; done
+  all_came() { kill -USR1 "$pid" && pause && [ "$(counter enc.err udp_in)" = 6 ]; }
+  wait_until all_came
+  [ "$(counter enc.err queued)" -ge 3 ]
+  move_clock 11
+  wait_until said enc.err "flow 65535: expired"
+  dropped() { kill -USR1 "$pid" && pause && [ "$(counter enc.err queued)" -le 1 ]; } # one is cut
+  wait_until dropped
+}

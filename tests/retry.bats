@@ -103,19 +103,19 @@ start_retrying() { # ARG... -- COMMAND...
 
 @test "datagrams that arrive while COMMAND is away wait for it, but not longer than 1 s" {
   start_with_clock enc "$enc" -v -r1000 127.0.0.1:0 -- \
-    sh -c '[ -e ready ] || exit 3; exec cat >stream'
-  has_failed() { [ "$(grep -c "running it again" enc.err)" -eq "$1" ]; }
-  for failure in 1 2 3 4; do # so that the next wait is more than a second
+    sh -c '[ -e ready ] || exit 3; exec cat 3>&1 >stream' # the way back stays open
+  has_failed() { [ "$(grep -c "running it again" enc.err)" -ge "$1" ]; }
+  for failure in 1 2 3 4 5 6 7 8; do # so that the next wait is some ten seconds
     wait_until has_failed "$failure"
     move_clock 60
   done
-  wait_until has_failed 5
+  wait_until has_failed 9
   : >ready
   port=$(listening_port enc.err)
   printf stale | "$peer" post 127.0.0.1 "$port"
   wait_until counted udp_in 1
   kill -STOP "$pid"
-  move_clock 2
+  move_clock 60
   printf fresh | "$peer" post 127.0.0.1 "$port"
   kill -CONT "$pid"
   wait_until has_bytes stream 13
@@ -219,4 +219,46 @@ counted() { # KEY VALUE
     bash -c 'echo >>runs; for i in {10..69}; do printf "UOTT\\x$i\0\1\0x"; done'
   wait_until ran 3
   expect_not_said dec.err "Too many open files"
+}
+
+@test "while a COMMAND that ignores SIGTERM ends, datagrams are queued and signals are heard" {
+  start_retrying -l 0 -t 0.1 0 -- bash -c 'trap "" TERM; echo $$ >>runs; printf corrupt-from-here; printf "%070000d" 0
+    [ "$(wc -l <runs)" -gt 1 ] || while :; do read -rt 0.05 <> <(:); done
+    exec cat 3>&1 >stream'
+  wait_until said enc.err "no frame in the first 65536 bytes"
+  "$peer" blast 2000 100 127.0.0.1 "$port"
+  wait_until counted udp_in 2000 # SIGUSR1, and its answer
+  kill -0 "$(head -n 1 runs)"
+  kill -9 "$(head -n 1 runs)"
+  wait_until has_bytes stream 1
+  wait_until ran 2
+  counted drop_kernel 0
+}
+
+@test "what may pass is tried again, also at the first start; what cannot pass is not" {
+  cp "$(type -P true)" busy
+  exec 8>>busy # a program that is being written: ETXTBSY
+  start enc "$enc" -v -r0.05 127.0.0.1:0 -- ./busy
+  wait_until said enc.err "cannot run './busy': Text file busy"
+  wait_until said enc.err "'./busy' did not start: running it again"
+  exec 8>&-
+  wait_until said enc.err "'./busy' ended with status 0: running it again"
+  kill "$pid"
+  finish "$pid"
+  expect_equal "$status" 0
+  run -126 "$enc" -r 127.0.0.1:0 -- /dev/null
+}
+
+@test "SIGUSR1 prints the counters also while the queue drains at the end" {
+  start_enc enc -t 30 -l 0 0 -- sleep 1000
+  for _ in 1 2 3 4 5; do head -c 30000 /dev/zero | "$peer" post 127.0.0.1 "$port"; done
+  wait_until counted udp_in 5
+  kill "$pid"
+  lines=$(grep -c udp_in enc.err)
+  kill -USR1 "$pid"
+  printed() { [ "$(grep -c udp_in enc.err)" -gt "$lines" ]; }
+  wait_until printed
+  kill "$pid" # once more: no patience any longer
+  finish "$pid"
+  expect_equal "$status" 0
 }

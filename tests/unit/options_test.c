@@ -545,9 +545,9 @@ static void bad_numbers_of_flows(void)
 static void bind_is_for_dec(void)
 {
 	CHECK_NUMBER(ENC("-b", "127.0.0.1", "53"), OPTIONS_WRONG);
-	CHECK_CONTAINS(error, "option '-b' is uott-dec's");
+	CHECK_CONTAINS(error, "option '-b' or '--bind' is for uott-dec only");
 	CHECK_NUMBER(ENC("53", "--bind=::1"), OPTIONS_WRONG);
-	CHECK_CONTAINS(error, "option '-b' is uott-dec's");
+	CHECK_CONTAINS(error, "option '-b' or '--bind' is for uott-dec only");
 }
 
 /* --- help and version ---------------------------------------------------------------------- */

@@ -375,14 +375,14 @@ static void recall(uint64_t stale_us)
 static void random_step(const uint32_t sizes[static SIZES], uint32_t pushes)
 {
 	size_t size = sizes[random_below(SIZES)];
-	const size_t rooms[] = {0, 1, size, 2 * size, sum(LEAVING, 1) + size, SIZE_MAX};
+	const size_t rooms[] = {size, sum(LEAVING, 1) + size, 2 * size, 1, 0, SIZE_MAX};
 
-	now_us += random_below((uint32_t)model.interval_us / 4 + 2);
+	now_us += (model.interval_us + 7) / 8 * random_below(3);
 	if (random_below(8) < pushes) {
 		push(random_below(500) > 0 ? 1 : 500, random_below(1 + random_below(LANES)), size);
 		return;
 	}
-	size = gather(rooms[random_below(6)], rooms[random_below(6)]);
+	size = gather(rooms[random_below(1 + random_below(6))], rooms[random_below(6)]);
 	if (random_below(4) > 0)
 		settle(random_below(2) == 0 ? size : random_below((uint32_t)size + 1));
 	if (random_below(200) == 0)
@@ -402,12 +402,12 @@ static void random_runs(void)
 		{HEADER, QUANTUM, 1400, 9000, FRAME_SIZE_MAX - 1, FRAME_SIZE_MAX},
 	};
 
-	for (uint32_t run = 0; run < 300; run++) {
-		uint64_t interval_us = UINT64_C(1) << 3 * random_below(5);
+	for (uint32_t run = 0; run < 400; run++) {
+		uint64_t interval_us = UINT64_C(1) << 3 * random_below(4);
 
 		if (run % 8 == 0)
 			setup(FRAME_SIZE_MAX + random_below(2) * random_below(6 * FRAME_SIZE_MAX));
-		set(interval_us * random_below(3) / 20, interval_us,
+		set((interval_us / 20 + 1) * random_below(3), interval_us,
 			random_below(4) > 0 ? UINT64_MAX : random_below(50) * interval_us);
 		for (size_t step = 0; step < 1000 && checks_failed == 0; step++)
 			random_step(sizes[run % 5], 3 + run / 5 % 5);

@@ -1,14 +1,14 @@
 /*
- * Two programs and the pipe between them, in virtual time: a run of a minute takes a moment, and
- * the same SEED gives the same run. Each program has the real control, sender and receiver, and
- * does what stream.c does. What it writes takes this way:
+ * Two programs and the pipe between them, in virtual time: a minute takes a moment, and one SEED
+ * always gives the same run. Each program has the real control, sender and receiver, and does what
+ * stream.c does. What it writes takes this way:
  *
  *   local pipe --> ssh, 2 MiB --> TCP segments --> link: rate, delay, jitter --> other program
  *
  * The local pipe has 16 KiB, and more if the sender says so. ssh wraps what it reads at once. Each
  * segment has headers, and TCP acknowledges every second one over the link of the other direction.
- * A link loses nothing, and its queue takes all that ssh takes. Who has something to do wakes up 30
- * to 120 us later.
+ * A link loses nothing, and queues all that ssh takes. Who has something to do wakes up after 30 to
+ * 120 us.
  *
  * End 0 sends 50 sparse datagrams a second, which end 1 echoes; both may send bulk.
  */
@@ -26,11 +26,13 @@
 #define MICROSECONDS(n) ((uint64_t)(n)*1000)
 
 enum {
-	STREAM_MAX = 4 * 1024 * 1024, /* bytes written and not read, at most */
-	SEGMENTS_MAX = 1 << 16,
 	LATENCY_US = 5 * US_PER_MS,
-	BATCH_MAX = 256 * 1024,
-	TIMES_MAX = 4096,
+	SPARSE_SIZE = 64,
+	SPARSE_EVERY_MS = 20,
+	BULK_SIZE = 1200,
+	POLITE_WINDOW = 64, /* at first */
+	WAKE_MIN_US = 30,
+	WAKE_MAX_US = 120,
 	PIPE_SHORT = 16 * 1024,
 	PIPE_LONGEST = 256 * 1024,
 	PIPE_ROOM_MIN = 4096,
@@ -40,12 +42,10 @@ enum {
 	TCP_PAYLOAD = 1448,
 	TCP_HEADER = 52,
 	TCP_ACK_MS = 40,
-	WAKE_MIN_US = 30,
-	WAKE_MAX_US = 120,
-	SPARSE_SIZE = 64,
-	SPARSE_EVERY_MS = 20,
-	BULK_SIZE = 1200,
-	POLITE_EVERY_MS = 10,
+	STREAM_MAX = 4 * 1024 * 1024, /* bytes written and not read, at most */
+	SEGMENTS_MAX = 1 << 16,
+	BATCH_MAX = 256 * 1024,
+	TIMES_MAX = 4096,
 };
 
 /* One direction. What is 0 does not happen. */
@@ -64,18 +64,22 @@ struct sim_load {
 	uint32_t size;              /* of a datagram, if it is not BULK_SIZE */
 };
 
-struct sim_scenario {
-	struct sim_link links[2]; /* from end 0, from end 1 */
-	struct sim_load loads[2];
-	double measured_from_s;
-};
-
 enum kind {
 	SPARSE,
 	ECHO,
 	BULK,
 	REPLY, /* to polite bulk */
 	KINDS,
+};
+
+enum event {
+	EVENT_SPARSE,
+	EVENT_BULK,
+	EVENT_TURN,
+	EVENT_SSH,
+	EVENT_ARRIVAL,
+	EVENT_TCP_ACK,
+	EVENTS,
 };
 
 struct segment {
@@ -89,17 +93,6 @@ struct times {
 	size_t count;
 };
 
-enum event {
-	EVENT_SPARSE,
-	EVENT_BULK,
-	EVENT_TURN,
-	EVENT_SSH,
-	EVENT_LINK, /* a segment has left it */
-	EVENT_ARRIVAL,
-	EVENT_TCP_ACK,
-	EVENTS,
-};
-
 /* A program, and what it sends until the other one reads it. */
 struct sim_end {
 	struct counters counters;
@@ -108,13 +101,12 @@ struct sim_end {
 	struct receiver receiver;
 	struct sim_link link;
 	struct sim_load load;
-	uint64_t due_ns[EVENTS];
 
-	struct frame_run batch; /* of datagrams received since the last turn, in one of ... */
+	struct frame_run batch; /* datagrams received since the last turn, in one of ... */
 	uint8_t frames[2][BATCH_MAX];
-	uint64_t numbers[KINDS], numbers_heard[KINDS]; /* of the next datagram */
-	double polite_window, polite_limit;
-	uint64_t polite_out, polite_heard_ns, polite_halved_ns, drops;
+	uint64_t next[KINDS], next_heard[KINDS], lost[KINDS]; /* numbers of datagrams */
+	double polite_window;
+	uint64_t polite_out, polite_heard_ns, polite_halved_ns;
 
 	bool is_blocked;
 	size_t pipe_size;
@@ -122,20 +114,20 @@ struct sim_end {
 	uint8_t stream[STREAM_MAX];              /* a ring */
 
 	struct segment segments[SEGMENTS_MAX]; /* a ring */
-	size_t arriving, leaving, segments_end;
-	size_t unacked; /* segments that have come and TCP has not acknowledged */
-	uint64_t last_arrival_ns, jitter_ns, jitter_until_ns;
+	size_t arriving, segments_end;
+	size_t unacked; /* segments that have come, and TCP has not acknowledged */
+	uint64_t free_ns, arrival_ns, jitter_ns, jitter_until_ns;
 
-	/* What is measured of datagrams that this end has sent. */
-	struct times one_way, round_trip,
-		first_second; /* of sparse ones; the last are round trips */
-	uint64_t lost[KINDS], bulk_bytes;
+	struct times one_way, round_trip; /* of sparse datagrams */
+	uint64_t first_second_ns;         /* the longest round trip of that second */
+	uint64_t bulk_bytes;              /* that have got there */
 };
 
 static struct {
 	uint64_t now_ns, measured_from_ns;
 	uint64_t ahead_us; /* the clock of end 1 */
 	struct sim_end ends[2];
+	uint64_t due_ns[2 * EVENTS];
 } sim;
 
 static struct sim_end *other(const struct sim_end *end)
@@ -143,9 +135,14 @@ static struct sim_end *other(const struct sim_end *end)
 	return &sim.ends[end == &sim.ends[0]];
 }
 
+static uint64_t *due_ns(const struct sim_end *end, enum event event)
+{
+	return &sim.due_ns[(end == &sim.ends[1] ? EVENTS : 0) + event];
+}
+
 static void plan(struct sim_end *end, enum event event, uint64_t after_ns)
 {
-	end->due_ns[event] = min_u64(end->due_ns[event], sim.now_ns + after_ns);
+	*due_ns(end, event) = min_u64(*due_ns(end, event), sim.now_ns + after_ns);
 }
 
 static void wake(struct sim_end *end, enum event event)
@@ -163,33 +160,35 @@ static uint64_t clock_us(const struct sim_end *end)
 
 /* --- the link ------------------------------------------------------------------------------ */
 
-static double now_of(const struct sim_link *link, double usual, double stepped)
-{
-	bool is_stepped = link->step_s > 0 && sim.now_ns / SECONDS(link->step_s) % 2 == 1;
-
-	return is_stepped && stepped > 0 ? stepped : usual;
-}
-
-static void serve_link(struct sim_end *end)
+static uint64_t delay_ns(struct sim_end *end, double delay_ms)
 {
 	const struct sim_link *link = &end->link;
-	size_t payload = end->segments[end->leaving % SEGMENTS_MAX].payload;
-	double mbit = now_of(link, link->mbit, link->step_mbit);
 
-	if (end->leaving < end->segments_end && end->due_ns[EVENT_LINK] == NEVER)
-		plan(end, EVENT_LINK, MILLISECONDS((double)(payload + TCP_HEADER) * 8e-3 / mbit));
+	if (link->jitter_ms > 0 && end->free_ns >= end->jitter_until_ns) {
+		end->jitter_ns = random_below((uint32_t)MILLISECONDS(link->jitter_ms));
+		end->jitter_until_ns = end->free_ns + MILLISECONDS(link->jitter_every_ms);
+	}
+	return MILLISECONDS(delay_ms) + end->jitter_ns;
 }
 
-/* Each segment says what has come, too. */
+/* It leaves when those before it have left, and says too what has come. */
 static void send_segment(struct sim_end *end, size_t payload, uint64_t stream_end)
 {
+	const struct sim_link *link = &end->link;
+	uint64_t start_ns = max_u64(sim.now_ns, end->free_ns);
+	bool is_stepped = link->step_s > 0 && start_ns / SECONDS(link->step_s) % 2 == 1;
+	double mbit = is_stepped && link->step_mbit > 0 ? link->step_mbit : link->mbit;
+	double ms = is_stepped && link->step_delay_ms > 0 ? link->step_delay_ms : link->delay_ms;
+
 	if (end->segments_end - end->arriving == SEGMENTS_MAX)
 		abort();
+	end->free_ns = start_ns + MILLISECONDS((double)(payload + TCP_HEADER) * 8e-3 / mbit);
+	end->arrival_ns = max_u64(end->arrival_ns, end->free_ns + delay_ns(end, ms));
 	end->segments[end->segments_end++ % SEGMENTS_MAX] = (struct segment){
-		payload, stream_end, 0};
+		payload, stream_end, end->arrival_ns};
+	plan(end, EVENT_ARRIVAL, end->arrival_ns - sim.now_ns);
 	end->unacked = 0;
-	end->due_ns[EVENT_TCP_ACK] = NEVER;
-	serve_link(end);
+	*due_ns(end, EVENT_TCP_ACK) = NEVER;
 }
 
 static void send_tcp_ack(struct sim_end *end)
@@ -197,31 +196,12 @@ static void send_tcp_ack(struct sim_end *end)
 	send_segment(end, 0, 0);
 }
 
-static uint64_t delay_ns(struct sim_end *end)
-{
-	const struct sim_link *link = &end->link;
-
-	if (link->jitter_ms > 0 && sim.now_ns >= end->jitter_until_ns) {
-		end->jitter_ns = random_below((uint32_t)MILLISECONDS(link->jitter_ms));
-		end->jitter_until_ns = sim.now_ns + MILLISECONDS(link->jitter_every_ms);
-	}
-	return MILLISECONDS(now_of(link, link->delay_ms, link->step_delay_ms)) + end->jitter_ns;
-}
-
-static void segment_leaves(struct sim_end *end)
-{
-	end->last_arrival_ns = max_u64(sim.now_ns + delay_ns(end), end->last_arrival_ns);
-	end->segments[end->leaving++ % SEGMENTS_MAX].arrival_ns = end->last_arrival_ns;
-	plan(end, EVENT_ARRIVAL, end->last_arrival_ns - sim.now_ns);
-	serve_link(end);
-}
-
-static void segment_arrives(struct sim_end *end)
+static void arrive(struct sim_end *end)
 {
 	const struct segment *segment = &end->segments[end->arriving++ % SEGMENTS_MAX];
 	struct sim_end *to = other(end);
 
-	if (end->arriving < end->leaving)
+	if (end->arriving < end->segments_end)
 		plan(end, EVENT_ARRIVAL,
 			end->segments[end->arriving % SEGMENTS_MAX].arrival_ns - sim.now_ns);
 	if (segment->payload == 0)
@@ -251,8 +231,10 @@ static void send_wrapped(struct sim_end *end, size_t size)
 
 static void run_ssh(struct sim_end *end)
 {
-	if (sim.now_ns < SECONDS(end->link.login_s)) {
-		plan(end, EVENT_SSH, SECONDS(end->link.login_s) - sim.now_ns);
+	uint64_t login_ns = SECONDS(end->link.login_s);
+
+	if (sim.now_ns < login_ns) {
+		plan(end, EVENT_SSH, login_ns - sim.now_ns);
 		return;
 	}
 	while (end->in_ssh < end->written && end->in_ssh < end->arrived + SSH_BUFFER) {
@@ -265,7 +247,7 @@ static void run_ssh(struct sim_end *end)
 
 /* --- a program: datagrams -------------------------------------------------------------------- */
 
-/* A datagram comes. It has a frame header at once, and what says where it comes from. */
+/* One comes. Its frame says when it was sent, when that was sent which it answers, and a number. */
 static void receive(struct sim_end *end, enum kind kind, size_t size, uint64_t origin_ns)
 {
 	uint8_t *frame = (uint8_t *)(uintptr_t)end->batch.frames + end->batch.size;
@@ -275,7 +257,7 @@ static void receive(struct sim_end *end, enum kind kind, size_t size, uint64_t o
 	frame_put_header(frame, FRAME_DATA, (uint16_t)(UINT16_MAX - kind), (uint16_t)size);
 	le64_store(frame + FRAME_HEADER_SIZE, sim.now_ns);
 	le64_store(frame + FRAME_HEADER_SIZE + 8, origin_ns);
-	le64_store(frame + FRAME_HEADER_SIZE + 16, end->numbers[kind]++);
+	le64_store(frame + FRAME_HEADER_SIZE + 16, end->next[kind]++);
 	end->batch.size += FRAME_HEADER_SIZE + size;
 	end->batch.count++;
 	wake(end, EVENT_TURN);
@@ -290,58 +272,61 @@ static void send_batch(struct sim_end *end)
 	end->batch = (struct frame_run){.frames = end->frames[is_first]};
 }
 
-static void send_polite(struct sim_end *end)
+static void offer_sparse(struct sim_end *end)
 {
+	plan(end, EVENT_SPARSE, MILLISECONDS(SPARSE_EVERY_MS));
+	receive(end, SPARSE, SPARSE_SIZE, 0);
+}
+
+static void offer_bulk(struct sim_end *end)
+{
+	const struct sim_load *load = &end->load;
+	uint64_t period_ns = SECONDS(load->on_s + load->off_s);
+
+	plan(end, EVENT_BULK, MILLISECONDS(load->size * 8e-3 / (load->times * end->link.mbit)));
+	if (period_ns == 0 || sim.now_ns % period_ns < SECONDS(load->on_s))
+		receive(end, BULK, load->size, 0);
+}
+
+/* One more in each round trip. */
+static void hear_reply(struct sim_end *end, uint64_t sent_ns)
+{
+	end->polite_window += 1 / end->polite_window;
+	end->polite_out -= end->polite_out > 0;
+	end->polite_heard_ns = sent_ns;
+}
+
+/* In each round trip the window is halved once at most. */
+static void run_polite(struct sim_end *end, uint64_t drops)
+{
+	end->polite_out -= min_u64(drops, end->polite_out);
+	if (drops > 0 && end->polite_heard_ns >= end->polite_halved_ns) {
+		end->polite_halved_ns = sim.now_ns;
+		end->polite_window /= end->polite_window > 4 ? 2 : 1;
+	}
 	for (; (double)end->polite_out < end->polite_window; end->polite_out++)
 		receive(end, BULK, end->load.size, 0);
 }
 
-/* Slow start; then one more in each round trip. */
-static void hear_reply(struct sim_end *end, uint64_t sent_ns)
+static uint64_t drops(const struct sim_end *end)
 {
-	end->polite_window += end->polite_window < end->polite_limit ? 1 : 1 / end->polite_window;
-	end->polite_out -= end->polite_out > 0;
-	end->polite_heard_ns = sent_ns;
-	send_polite(end);
-}
+	uint64_t sum = 0;
 
-/* At most once in each round trip the window is halved. */
-static void hear_drops(struct sim_end *end)
-{
-	uint64_t before = end->drops;
-
-	end->drops = 0;
 	for (enum counter cause = FIRST_DROP; cause < COUNTERS; cause++)
-		end->drops += end->counters.value[cause];
-	end->polite_out -= min_u64(end->drops - before, end->polite_out);
-	if (end->drops == before || end->polite_heard_ns < end->polite_halved_ns)
-		return;
-	end->polite_halved_ns = sim.now_ns;
-	end->polite_limit = end->polite_window /= end->polite_window > 4 ? 2 : 1;
+		sum += end->counters.value[cause];
+	return sum;
 }
 
 /* --- a program: the pipe ---------------------------------------------------------------------- */
 
-/* Not the first seconds, and not the second after a step: then a queue may have to go first. */
-static bool is_measured(const struct sim_end *from, uint64_t sent_ns)
+/* Not of the first seconds, and not of the second after a step: a queue has to go first. */
+static void add_time(const struct sim_end *from, struct times *times, uint64_t sent_ns)
 {
 	uint64_t step_ns = SECONDS(from->link.step_s);
 
-	return sent_ns >= sim.measured_from_ns && (step_ns == 0 || sent_ns % step_ns > SECONDS(1));
-}
-
-static void add_time(struct times *times, uint64_t sent_ns)
-{
-	if (times->count < TIMES_MAX)
+	if (sent_ns >= sim.measured_from_ns && (step_ns == 0 || sent_ns % step_ns > SECONDS(1)) &&
+		times->count < TIMES_MAX)
 		times->us[times->count++] = (uint32_t)((sim.now_ns - sent_ns) / MICROSECONDS(1));
-}
-
-static void hear_echo(struct sim_end *end, uint64_t sent_ns)
-{
-	if (is_measured(end, sent_ns))
-		add_time(&end->round_trip, sent_ns);
-	if (sent_ns - SECONDS(end->link.login_s) < SECONDS(1))
-		add_time(&end->first_second, sent_ns);
 }
 
 static void deliver(struct sim_end *to, const struct frame *frame)
@@ -351,22 +336,23 @@ static void deliver(struct sim_end *to, const struct frame *frame)
 	uint64_t sent_ns = le64_load(frame->payload), origin_ns = le64_load(frame->payload + 8);
 	uint64_t number = le64_load(frame->payload + 16);
 
-	check_that(number >= from->numbers_heard[kind], "a frame has overtaken one of its flow");
-	from->lost[kind] += number - from->numbers_heard[kind];
-	from->numbers_heard[kind] = number + 1;
+	check_that(number >= from->next_heard[kind], "a frame has overtaken one of its flow");
+	from->lost[kind] += number - from->next_heard[kind];
+	from->next_heard[kind] = number + 1;
 	if (kind == SPARSE) {
-		if (is_measured(from, sent_ns))
-			add_time(&from->one_way, sent_ns);
 		receive(to, ECHO, frame->length, sent_ns);
+		add_time(from, &from->one_way, sent_ns);
 	} else if (kind == ECHO) {
-		hear_echo(to, origin_ns);
+		add_time(to, &to->round_trip, origin_ns);
+		if (origin_ns - SECONDS(to->link.login_s) < SECONDS(1))
+			to->first_second_ns = max_u64(to->first_second_ns, sim.now_ns - origin_ns);
 	} else if (kind == REPLY) {
 		hear_reply(to, origin_ns);
 	} else {
-		if (sim.now_ns >= sim.measured_from_ns)
-			from->bulk_bytes += FRAME_HEADER_SIZE + (size_t)frame->length;
 		if (from->load.is_polite)
 			receive(to, REPLY, SPARSE_SIZE, sent_ns);
+		if (sim.now_ns >= sim.measured_from_ns)
+			from->bulk_bytes += FRAME_HEADER_SIZE + (size_t)frame->length;
 	}
 }
 
@@ -374,7 +360,7 @@ static void read_pipe(struct sim_end *end, uint64_t now_us)
 {
 	struct sim_end *from = other(end);
 	enum receiver_result result = RECEIVER_MORE;
-	char error[RECEIVER_TEXT_SIZE];
+	char error[RECEIVER_TEXT_SIZE] = "CLOSE";
 	struct frame frame;
 
 	while (from->read < from->arrived && result == RECEIVER_MORE) {
@@ -389,7 +375,7 @@ static void read_pipe(struct sim_end *end, uint64_t now_us)
 		while ((result = receiver_next(&end->receiver, &frame, error)) == RECEIVER_DATA)
 			deliver(end, &frame);
 	}
-	check_that(result == RECEIVER_MORE, "at %llu us: %s", (unsigned long long)now_us, error);
+	check_that(result == RECEIVER_MORE, "what came is wrong: %s", error);
 }
 
 static size_t pipe_room(const struct sim_end *end)
@@ -425,63 +411,35 @@ static void flush(struct sim_end *end, uint64_t now_us)
 	while (count > 0 && !end->is_blocked) {
 		size_t room = max_size(pipe_room(end), PIPE_ROOM_MIN), written;
 
-		count = sender_gather(
-			sender, sender_has_queue(sender) ? room : SIZE_MAX, now_us, pieces);
-		if (count == 0)
-			break;
+		room = sender_has_queue(sender) ? room : SIZE_MAX;
+		count = sender_gather(sender, room, now_us, pieces);
 		written = write_pieces(end, pieces, count);
-		sender_settle(sender, written, end->is_blocked, now_us);
+		if (count > 0)
+			sender_settle(sender, written, end->is_blocked, now_us);
 	}
 	sender_hold(sender, now_us);
 	sender_update_counters(sender);
 	end->pipe_size = max_size(end->pipe_size, min_size(sender_pipe_size(sender), PIPE_LONGEST));
 }
 
-static void plan_deadline(struct sim_end *end, uint64_t now_us)
-{
-	uint64_t deadline_us = control_deadline_us(&end->control, end->is_blocked);
-
-	if (!end->is_blocked)
-		deadline_us = min_u64(deadline_us, sender_deadline_us(&end->sender, now_us));
-	check_that(deadline_us > now_us, "a deadline has gone by at %llu us",
-		(unsigned long long)now_us);
-	if (deadline_us < NEVER)
-		plan(end, EVENT_TURN, MICROSECONDS(deadline_us - now_us + WAKE_MIN_US));
-}
-
 static void turn(struct sim_end *end)
 {
-	uint64_t now_us = clock_us(end);
+	uint64_t now_us = clock_us(end), before = drops(end), deadline_us;
 
 	send_batch(end);
 	read_pipe(end, now_us);
 	flush(end, now_us);
-	hear_drops(end);
-	plan_deadline(end, now_us);
+	if (end->load.is_polite)
+		run_polite(end, drops(end) - before);
+	deadline_us = control_deadline_us(&end->control, end->is_blocked);
+	if (!end->is_blocked)
+		deadline_us = min_u64(deadline_us, sender_deadline_us(&end->sender, now_us));
+	CHECK(deadline_us > now_us);
+	if (deadline_us < NEVER)
+		plan(end, EVENT_TURN, MICROSECONDS(deadline_us - now_us + WAKE_MIN_US));
 }
 
 /* --- the simulation ------------------------------------------------------------------------- */
-
-static void offer_sparse(struct sim_end *end)
-{
-	plan(end, EVENT_SPARSE, MILLISECONDS(SPARSE_EVERY_MS));
-	receive(end, SPARSE, SPARSE_SIZE, 0);
-}
-
-static void offer_bulk(struct sim_end *end)
-{
-	const struct sim_load *load = &end->load;
-	uint64_t period_ns = SECONDS(load->on_s + load->off_s);
-
-	if (load->is_polite) {
-		plan(end, EVENT_BULK, MILLISECONDS(POLITE_EVERY_MS));
-		send_polite(end);
-		return;
-	}
-	plan(end, EVENT_BULK, MILLISECONDS(load->size * 8e-3 / (load->times * end->link.mbit)));
-	if (period_ns == 0 || sim.now_ns % period_ns < SECONDS(load->on_s))
-		receive(end, BULK, load->size, 0);
-}
 
 static void sim_run_until(double until_s)
 {
@@ -490,74 +448,68 @@ static void sim_run_until(double until_s)
 		[EVENT_BULK] = offer_bulk,
 		[EVENT_TURN] = turn,
 		[EVENT_SSH] = run_ssh,
-		[EVENT_LINK] = segment_leaves,
-		[EVENT_ARRIVAL] = segment_arrives,
+		[EVENT_ARRIVAL] = arrive,
 		[EVENT_TCP_ACK] = send_tcp_ack,
 	};
 
 	for (;;) {
-		struct sim_end *end = &sim.ends[0];
-		int next = 0;
+		size_t next = 0;
 
-		for (int i = 1; i < 2 * EVENTS; i++)
-			if (sim.ends[i / EVENTS].due_ns[i % EVENTS] < end->due_ns[next % EVENTS]) {
-				end = &sim.ends[i / EVENTS];
-				next = i;
-			}
-		if (end->due_ns[next % EVENTS] >= SECONDS(until_s))
+		for (size_t i = 1; i < 2 * EVENTS; i++)
+			next = sim.due_ns[i] < sim.due_ns[next] ? i : next;
+		if (sim.due_ns[next] >= SECONDS(until_s))
 			break;
-		sim.now_ns = end->due_ns[next % EVENTS];
-		end->due_ns[next % EVENTS] = NEVER;
-		handlers[next % EVENTS](end);
+		sim.now_ns = sim.due_ns[next];
+		sim.due_ns[next] = NEVER;
+		handlers[next % EVENTS](&sim.ends[next / EVENTS]);
 	}
 	sim.now_ns = SECONDS(until_s);
 }
 
-static void begin_end(struct sim_end *end)
+static void begin_end(struct sim_end *end, const struct sim_link *link, const struct sim_load *load)
 {
 	bool is_dec = end == &sim.ends[1];
 
+	end->link = *link;
+	end->load = *load;
+	end->load.size = load->size > 0 ? load->size : BULK_SIZE;
 	end->batch.frames = end->frames[0];
-	end->load.size = end->load.size > 0 ? end->load.size : BULK_SIZE;
-	end->polite_window = 4;
-	end->polite_limit = 1e9;
-	memset(end->due_ns, 0xff, sizeof(end->due_ns));
+	end->polite_window = POLITE_WINDOW;
+	end->pipe_size = PIPE_SHORT;
 	if (!is_dec)
 		plan(end, EVENT_SPARSE, 0);
-	if (end->load.is_polite || end->load.times > 0)
-		plan(end, EVENT_BULK, SECONDS(end->load.from_s));
+	if (load->times > 0)
+		plan(end, EVENT_BULK, SECONDS(load->from_s));
 	if (!sender_init(&end->sender, &end->control, &end->counters, LATENCY_US))
 		abort();
 	receiver_init(&end->receiver, &end->control, &end->counters);
 	control_init(&end->control, is_dec, true, clock_us(end));
 	receiver_begin_stream(&end->receiver);
 	sender_begin_stream(&end->sender);
-	end->pipe_size = PIPE_SHORT;
 }
 
-static void sim_begin(const struct sim_scenario *scenario)
+/* Begins; each end has its own link and load. sim_finish() is to follow. */
+static void sim_begin(
+	const struct sim_link links[2], const struct sim_load loads[2], double measured_from_s)
 {
 	memset(&sim, 0, sizeof(sim));
-	sim.measured_from_ns = SECONDS(scenario->measured_from_s);
+	memset(sim.due_ns, 0xff, sizeof(sim.due_ns)); /* NEVER */
+	sim.measured_from_ns = SECONDS(measured_from_s);
 	sim.ahead_us = UINT32_MAX - 5 * US_PER_SECOND; /* TIME has 32 bits, which soon overflow */
-	for (size_t i = 0; i < 2; i++) {
-		sim.ends[i].link = scenario->links[i];
-		sim.ends[i].load = scenario->loads[i];
-		begin_end(&sim.ends[i]);
-	}
+	for (int i = 0; i < 2; i++)
+		begin_end(&sim.ends[i], &links[i], &loads[i]);
 }
 
 /* Every datagram is in exactly one place. */
 static void sim_finish(void)
 {
-	for (size_t i = 0; i < 2; i++) {
+	for (int i = 0; i < 2; i++) {
 		struct sim_end *end = &sim.ends[i];
-		const uint64_t *value = end->counters.value;
-		uint64_t gone = value[FRAMES_OUT] + value[QUEUED] + end->drops, added = 0;
+		const uint64_t *value = end->counters.value, *next = end->next;
+		uint64_t gone = value[FRAMES_OUT] + value[QUEUED] + drops(end);
 
-		for (enum kind kind = SPARSE; kind < KINDS; kind++)
-			added += end->numbers[kind];
-		CHECK_NUMBER(gone + end->batch.count, added);
+		CHECK_NUMBER(gone + end->batch.count,
+			next[SPARSE] + next[ECHO] + next[BULK] + next[REPLY]);
 		CHECK_NUMBER(value[STREAM_OUT_BYTES], end->written);
 		CHECK(!control_is_dead(&end->control, clock_us(end)));
 		sender_free(&end->sender);
@@ -583,10 +535,9 @@ static double sim_share(const struct sim_end *end)
 {
 	const struct sim_link *link = &end->link;
 	double mbit = link->step_mbit > 0 ? (link->mbit + link->step_mbit) / 2 : link->mbit;
-	double bits_of_a_ns = mbit / 1e3 * TCP_PAYLOAD / (TCP_PAYLOAD + TCP_HEADER);
-	double time_ns = (double)(sim.now_ns - sim.measured_from_ns);
+	double most = mbit / 8e3 * TCP_PAYLOAD / (TCP_PAYLOAD + TCP_HEADER); /* bytes a ns */
 
-	return 100 * 8 * (double)end->bulk_bytes / (bits_of_a_ns * time_ns);
+	return 100 * (double)end->bulk_bytes / (most * (double)(sim.now_ns - sim.measured_from_ns));
 }
 
 #endif
