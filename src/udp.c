@@ -328,9 +328,9 @@ size_t udp_receive(
 		datagram->length = datagram->segment_size = (uint16_t)messages[i].msg_len;
 		datagram->count = 1;
 		read_control(&messages[i].msg_hdr, datagram, kernel_drops);
+		cut_segments(datagram, counters);
 		counters->value[UDP_IN] += datagram->count;
 		bytes += datagram->length;
-		cut_segments(datagram, counters);
 	}
 	counters->value[UDP_IN_BYTES] += bytes;
 	if (received > 0)

@@ -77,7 +77,7 @@ static void empty_socket(struct dec *dec, struct flow *flow, bool is_known_there
 			if (is_known_there)
 				stream_send(&dec->stream, flow->tag, &datagrams[j]);
 			else
-				dec->counters.value[DROP_NO_FLOW] += datagrams[j].count;
+				dec->counters.value[DROP_STALE] += datagrams[j].count;
 }
 
 /* Returns whether the socket is kept for its port. */

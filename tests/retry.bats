@@ -254,9 +254,9 @@ counted() { # KEY VALUE
   for _ in 1 2 3 4 5; do head -c 30000 /dev/zero | "$peer" post 127.0.0.1 "$port"; done
   wait_until counted udp_in 5
   kill "$pid"
-  lines=$(grep -c udp_in enc.err)
+  before=$(grep -c udp_in enc.err)
   kill -USR1 "$pid"
-  printed() { [ "$(grep -c udp_in enc.err)" -gt "$lines" ]; }
+  printed() { [ "$(grep -c udp_in enc.err)" -gt "$before" ]; }
   wait_until printed
   kill "$pid" # once more: no patience any longer
   finish "$pid"
