@@ -511,7 +511,7 @@ int main(void)
 	test("the queue does what the model does", random_runs);
 	test("a sparse flow overtakes a bulk flow", sparse_flow);
 	test("backlogged flows get equal shares, to within a quantum and a frame", equal_shares);
-	test("at a full queue the greedy flow loses its own frames", greedy_flow);
+	test("at a full queue the greedy flow loses frames and the small one none", greedy_flow);
 	test("the longest frame leaves in one gather, even with a budget of 1", longest_frame);
 	test("CoDel leaves a short flow alone", short_flow);
 	test("CoDel drops at interval / sqrt(count)", drop_schedule);

@@ -195,14 +195,14 @@ static bool act(const char *word, const unsigned long long n[3])
 	else if (IS("stream") || IS("one-way"))
 		begin_stream(false, IS("stream"));
 	else if (IS("cut"))
-		write_once(n[0]);
+		write_once((size_t)n[0]);
 	else if (IS("write"))
 		write_once(ALL);
 	else if (IS("writes"))
 		while (write_once(ALL))
 			continue;
 	else if (IS("add"))
-		add((uint16_t)n[0], n[1], n[2]);
+		add((uint16_t)n[0], (size_t)n[1], (size_t)n[2]);
 	else if (IS("data"))
 		control_data_frame(&control, (uint16_t)n[0]);
 	else if (IS("hello") || IS("ping"))
@@ -210,7 +210,7 @@ static bool act(const char *word, const unsigned long long n[3])
 	else if (IS("ack"))
 		hear(CONTROL_ACK, control_sent_bytes(&control) - n[0]);
 	else if (IS("room"))
-		pipe_room = n[0];
+		pipe_room = (size_t)n[0];
 	else if (IS("close"))
 		sender_close_flow(&sender, (uint16_t)n[0], now_us);
 	else if (IS("hold"))
