@@ -34,7 +34,10 @@ struct lane_list {
 	struct lane *first, *last;
 };
 
-/* Private. About 4 MB of address space for a capacity of 4 MB; only pages that are used count. */
+/*
+ * Private. Memory that was never needed is not touched: of the blocks, and of the lanes, which use
+ * 6 MB when a frame of each of the 65,536 tags has waited once. More is never used.
+ */
 struct queue {
 	uint64_t target_us, interval_us, stale_us; /* of queue_set_codel(), queue_set_stale() */
 

@@ -153,6 +153,20 @@ static void acks_are_not_owed(void)
 	}
 }
 
+/* The far side has read our ACK, and nothing of the write behind it. */
+static void ack_of_an_ack(void)
+{
+	begin();
+	window_sent(&window, 100, 0, true);
+	window_sent_ack(&window, ACK_SIZE);
+	window_sent(&window, 100, US_PER_SECOND, true);
+	window_acked(&window, 100, WINDOW_NO_TIME, US_PER_SECOND + 1000);
+	CHECK_NUMBER(window_rtt_us(&window), US_PER_SECOND + 1000);
+	window_acked(&window, 100 + ACK_SIZE, WINDOW_NO_TIME, US_PER_SECOND + 2000);
+	CHECK_NUMBER(window_rtt_us(&window), US_PER_SECOND + 1000);
+	CHECK_NUMBER(window_in_flight(&window), 100);
+}
+
 /* Whatever is sent and acknowledged when: nothing overflows, and the window never stalls. */
 static void soak(void)
 {
@@ -333,6 +347,7 @@ int main(void)
 	test("the next write is one, acknowledged alone or with it", writes_after_one_that_waited);
 	test("the limit is what may be in flight", limit);
 	test("ACKs are not waited for and are not what the pipe delivers", acks_are_not_owed);
+	test("an ACK that tells of an ACK of ours alone measures nothing", ack_of_an_ack);
 	test("whatever happens when, the window goes on", soak);
 	for (row = rows; row < rows + ARRAY_SIZE(rows); row++) {
 		char name[200];
