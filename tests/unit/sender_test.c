@@ -5,17 +5,14 @@
  *
  * Most tests are transcripts. Their steps, with ';' between them, are
  *
- *	enc LATENCY, dec LATENCY  a sender of that latency, and a stream; stream, one-way: a new one
- *	meet RTT                  enc; the far side acknowledges, and has acknowledged all
- *	add TAG SIZE COUNT        a run of frames
- *	write: SEEN               one write; what the far side has seen of it: names of control
- *	                          frames, tags of data frames
- *	cut BYTES: SEEN           the same, of which only that much leaves
- *	writes: SEEN              the same, until there is nothing to write
- *	data TAG, hello, ping     such a frame has come
- *	ack BYTES                 the far side acknowledges all but that much
- *	close TAG, hold, drop, hurry, wait US, room BYTES (that the pipe seems to have)
- *	NAME NUMBER               what value_of() tells
+ *	enc LATENCY, dec LATENCY  a sender with this latency, and a stream; stream, one-way: a new
+ *one meet RTT                  enc; the far side acknowledges, and has acknowledged all add TAG
+ *SIZE COUNT        a run of frames write: SEEN               one write; what the far side has seen
+ *of it: names of control frames, tags of data frames cut BYTES: SEEN           the same, of which
+ *only that much leaves writes: SEEN              the same, until there is nothing to write data
+ *TAG, hello, ping     such a frame has come ack BYTES                 the far side acknowledges all
+ *but that much close TAG, hold, drop, hurry, wait US, room BYTES (that the pipe seems to have) NAME
+ *NUMBER               what value_of() tells
  */
 #include "sender.h"
 
@@ -320,7 +317,7 @@ static void run_example(void)
 	run(example->transcript);
 }
 
-/* So many round trips in a pipe of that rate. Returns when there is more to write. */
+/* So many round trips, in a pipe with this rate. Returns when there is more to write. */
 static uint64_t pass(int times, size_t frame_size, uint64_t bytes_per_us)
 {
 	uint64_t deadline_us = NEVER;

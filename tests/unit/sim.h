@@ -119,7 +119,7 @@ struct sim_end {
 	uint64_t free_ns, arrival_ns, jitter_ns, jitter_until_ns;
 
 	struct times one_way, round_trip; /* of sparse datagrams */
-	uint64_t first_second_ns;         /* the longest round trip of that second */
+	uint64_t first_second_ns;         /* the longest round trip of the first second */
 	uint64_t bulk_bytes;              /* that have got there */
 };
 
