@@ -6,7 +6,7 @@ bats_require_minimum_version 1.5.0
 # with_ports FIRST LAST FUNCTION: runs it in a network of its own that has these local ports.
 with_ports() {
   own_network bash -c "source '$BATS_TEST_DIRNAME/helpers.bash'
-    $(declare -f "$3" late_answers)
+    $(declare -f "$3" late_answers exhausted_ports)
     set -e
     trap stop_all EXIT
     ip link set lo up
@@ -99,4 +99,26 @@ one_of_two_ports() {
   wait_until said enc.err "flow 65535: expired"
   dropped() { kill -USR1 "$pid" && pause && [ "$(counter enc.err queued)" -le 1 ]; } # one is cut
   wait_until dropped
+}
+
+# exhausted_ports [OPTION OF dec]...: more flows are wanted than there are ports.
+exhausted_ports() {
+  start_peer echo echo
+  start_with_clock enc "$enc" -v 0.0.0.0:0 -- "$dec" -v -n 1000 "$@" "127.0.0.1:$port"
+  wait_until said enc.err "listening on"
+  port=$(listening_port enc.err)
+  "$peer" crowd 100 "$port" >crowd.out
+  expect_said enc.err "no socket could be opened"
+  move_clock 6
+  expect_equal "$(ask "$port" hello)" hello
+  expect_said enc.err "uott-dec: flow 65535: evicted"
+}
+
+exhausted_ports_of_an_address() {
+  exhausted_ports -b 127.0.0.1
+}
+
+@test "where no local port is left, an idle flow makes room" {
+  with_ports 40000 40049 exhausted_ports
+  with_ports 40000 40049 exhausted_ports_of_an_address
 }
