@@ -1,7 +1,7 @@
 /*
- * How this works: each flow is in three structures at once: an array by tag, a list in the order of
- * last use (newest to oldest), and in enc a hash table by client, which grows with the number of
- * flows. All operations take constant time; nothing ever looks through all flows.
+ * How this works: each flow is in up to three structures at once: an array by tag, a list in the
+ * order of last use, and in enc a hash table by client with a chain of flows in each bucket. To
+ * find, add, touch or remove a flow takes constant time on average.
  */
 #include "flow.h"
 
@@ -15,6 +15,7 @@
 enum {
 	BUCKETS_MIN = 64
 };
+static_assert((BUCKETS_MIN & (BUCKETS_MIN - 1)) == 0, "bucket_of() needs a power of two");
 
 void flow_table_init(struct flow_table *table, bool counts_down, const uint8_t hash_key[static 16])
 {
@@ -24,17 +25,11 @@ void flow_table_init(struct flow_table *table, bool counts_down, const uint8_t h
 
 void flow_table_free(struct flow_table *table)
 {
-	struct flow *flow = table->newest;
-
-	while (flow) {
-		struct flow *older = flow->older;
-
+	for (struct flow *flow = table->newest, *older; flow; flow = older) {
+		older = flow->older;
 		flow_remove(table, flow);
-		flow = older;
 	}
 	free(table->buckets);
-	table->buckets = NULL;
-	table->bucket_count = 0;
 }
 
 size_t flow_count(const struct flow_table *table)
@@ -52,7 +47,7 @@ struct flow *flow_find_tag(const struct flow_table *table, uint16_t tag)
 	return table->by_tag[tag];
 }
 
-/* What tells clients apart, without the padding and flow labels that do not. */
+/* Hashes what address_equal() and local_address_equal() compare, and nothing else. */
 static uint64_t hash_ip6(const struct flow_table *table, const struct client *client)
 {
 	struct {
@@ -66,10 +61,11 @@ static uint64_t hash_ip6(const struct flow_table *table, const struct client *cl
 		.port = client->peer.v6.sin6_port,
 	};
 
+	static_assert(sizeof(key) == 44, "padding would be hashed too");
 	return siphash(table->hash_key, &key, sizeof(key));
 }
 
-/* Much shorter, as that is what datagrams to one of 10,000 flows wait for. */
+/* A short key for speed. The local address is an IPv4 address too: its last four bytes tell all. */
 static uint64_t hash_ip4(const struct flow_table *table, const struct client *client)
 {
 	struct {
@@ -81,6 +77,7 @@ static uint64_t hash_ip4(const struct flow_table *table, const struct client *cl
 		.port = client->peer.v4.sin_port,
 	};
 
+	static_assert(sizeof(key) == 16, "padding would be hashed too");
 	memcpy(&key.local, &client->local.ip.s6_addr[12], sizeof(key.local));
 	return siphash(table->hash_key, &key, sizeof(key));
 }
@@ -112,9 +109,7 @@ struct flow *flow_find_client(
 {
 	struct flow *flow = table->newest;
 
-	if (!flow)
-		return NULL;
-	if (client_equal(&flow->client, client)) /* mostly so: datagrams come in runs */
+	if (!flow || client_equal(&flow->client, client)) /* likely: datagrams come in runs */
 		return flow;
 	flow = *bucket_of(table, hash);
 	while (flow && !client_equal(&flow->client, client))
@@ -139,7 +134,7 @@ static void bucket_remove(struct flow_table *table, struct flow *flow)
 	*link = flow->next_in_bucket;
 }
 
-/* Keeps about one flow a bucket. Without memory the chains just get longer. */
+/* Makes room for one more flow: as many buckets as flows. Without memory chains get longer. */
 static bool make_buckets(struct flow_table *table)
 {
 	size_t count = table->bucket_count > 0 ? 2 * table->bucket_count : BUCKETS_MIN;

@@ -1,6 +1,9 @@
 /*
- * The flows of one stream: client address <-> tag <-> socket. enc finds a flow by its client, dec
- * by its tag; both know which one has been idle longest. Pure: time is an argument.
+ * The flows of one stream: client address <-> tag <-> socket. enc adds and finds a flow by its
+ * client, dec by its tag; no table has both. The table owns its flows: a pointer to a flow is valid
+ * until flow_remove() or flow_table_free().
+ *
+ * Times are in microseconds on a clock that never goes back. Pure: no descriptor, no clock, no log.
  */
 #ifndef FLOW_H
 #define FLOW_H
@@ -13,8 +16,8 @@
 #include "tags.h"
 
 /*
- * A client as enc tells clients apart: two of the same address and port that came in on two local
- * addresses are two clients.
+ * What tells clients apart in enc. Datagrams of one peer to two local addresses are from two
+ * clients: each gets its replies from the address that it wrote to.
  */
 struct client {
 	struct address peer;
@@ -22,95 +25,95 @@ struct client {
 };
 
 struct flow {
-	bool has_tag; /* not after flow_forget_tags() */
+	/* Public. Read only, except what the caller sets. */
+	bool has_tag; /* false from flow_forget_tags() until flow_give_tag() */
 	uint16_t tag;
-	uint64_t last_used_us;
 	union {
 		struct { /* enc */
 			struct client client;
-			uint16_t segment_max; /* of that client, as udp_send() has it */
+			uint16_t segment_max; /* set by the caller, as for udp_send() */
 		};
-		struct { /* dec; the descriptor is owned by who added the flow */
+		struct { /* dec: set and owned by the caller */
 			int socket;
-			uint32_t kernel_drops; /* as udp_receive() counts them */
+			uint32_t kernel_drops; /* as for udp_receive() */
 		};
 	};
+
+	/* Private. */
+	uint64_t last_used_us;
 	struct flow *newer, *older; /* in the order of last use */
 	struct flow *next_in_bucket;
 };
 
+/* Private, but for `tags`. 1.5 MB of address space; only pages that are used count. */
 struct flow_table {
 	size_t count;
 	struct flow *by_tag[TAGS];
 	struct flow *newest, *oldest;
-	struct flow **buckets; /* hash table by client; owned */
-	size_t bucket_count;   /* a power of two */
-	uint8_t hash_key[16];
-	struct tags tags; /* enc */
+	struct flow **buckets; /* owned: by the hash of the client; none in dec */
+	size_t bucket_count;   /* a power of two, or 0 */
+	uint8_t hash_key[16];  /* enc: random, so that clients cannot choose their bucket */
+	struct tags tags;      /* enc: all functions of tags.h may be called but tags_init() */
 };
 
-/*
- * Makes an empty table of zeroed memory. The key is to be random, so that clients cannot choose
- * their bucket.
- */
+/* Makes an empty table of zeroed memory. `counts_down` is as for tags_init(). */
 void flow_table_init(struct flow_table *table, bool counts_down, const uint8_t hash_key[static 16]);
 
-/* Frees all flows, and ends the use of the table; descriptors in them are not closed. */
+/* Frees all flows, and closes no socket. No flow is added to the empty table any more. */
 void flow_table_free(struct flow_table *table);
 
-/* The number of flows. */
+/* Returns the number of flows. */
 size_t flow_count(const struct flow_table *table);
 
-/* The flow that has been idle longest; NULL without flows. */
+/* Returns the flow that has been idle longest; NULL without flows. */
 struct flow *flow_oldest(const struct flow_table *table);
 
+/* Returns NULL if no flow has this tag. */
 struct flow *flow_find_tag(const struct flow_table *table, uint16_t tag);
 
 /*
- * What flow_find_client() needs to know of a client. Asked for all of a batch before the first is
- * looked for, the memory that will be looked at is on its way meanwhile.
+ * enc: finds the flow of a client, or NULL, by the hash of the client. The hash is the same for the
+ * life of the table. Hash a whole batch before the first search: that fetches the buckets.
  */
 uint64_t flow_hash_client(const struct flow_table *table, const struct client *client);
 struct flow *flow_find_client(
 	const struct flow_table *table, const struct client *client, uint64_t hash);
 
-/*
- * enc: adds a flow for a client that has none, under a tag of its own. Returns NULL when no tag is
- * free or no memory.
- */
+/* enc: adds a flow for a client that has none. Returns NULL if no tag is free, or no memory. */
 struct flow *flow_add_client(
 	struct flow_table *table, const struct client *client, uint64_t now_us);
 
 /* dec: adds a flow under a tag that has none. Returns NULL without memory. */
 struct flow *flow_add_tag(struct flow_table *table, uint16_t tag, uint64_t now_us);
 
-/* A datagram of the flow went by, in either direction. */
+/* A datagram of the flow went by, in either direction: the flow is the newest now. */
 void flow_touch(struct flow_table *table, struct flow *flow, uint64_t now_us);
 
 /*
- * Forgets the flow and frees it; the descriptor in it is not closed. In enc its tag is not given
- * out again before tags_free() or tags_close().
+ * Removes the flow and frees it. dec: closes no socket. enc: the tag stays in use until the caller
+ * gives it to tags_free() or tags_close().
  */
 void flow_remove(struct flow_table *table, struct flow *flow);
 
 /*
- * enc: a new stream begins, in which all tags are new. The flows stay, without tags; `former` says
- * which had which.
+ * enc: a new stream begins, in which all tags are new. The flows stay, without tags. Stores in
+ * `former`, by tag, the flow that had it or NULL.
  */
 void flow_forget_tags(struct flow_table *table, struct flow *former[static TAGS]);
 
-/* enc: gives a tag to a flow that has none. Returns false when no tag is free. */
+/* enc: takes a tag for a flow that has none. Returns false if no tag is free. */
 bool flow_give_tag(struct flow_table *table, struct flow *flow, uint64_t now_us);
 
 /*
- * Returns the flow that has been idle longest if that is `idle_timeout_us` or more, else NULL.
+ * Returns the flow that has been idle longest if that is `idle_timeout_us` or more, else NULL. RFC
+ * 4787, REQ-5 asks for an idle timeout of two minutes or more, and recommends five.
  */
 struct flow *flow_find_idle(
 	const struct flow_table *table, uint64_t now_us, uint64_t idle_timeout_us);
 
 /*
- * Returns when flow_find_idle() is to be asked again: when the next flow can be idle, but at most
- * once a second, or UINT64_MAX without flows.
+ * Returns when to call flow_find_idle() again: when the next flow can be idle that long, but after
+ * a second at the earliest if the idle timeout is longer. UINT64_MAX without flows.
  */
 uint64_t flow_next_check(const struct flow_table *table, uint64_t now_us, uint64_t idle_timeout_us);
 

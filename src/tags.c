@@ -1,13 +1,16 @@
 /*
- * How this works: a used tag that no flow has is closing, or in one of two lists, both oldest
- * first: those that are free, and those that wait, whose times are in order because all wait
- * equally long.
+ * How this works: tags that are free are in one list and tags that wait are in another, each in the
+ * order of joining. The times of the tags that wait are in order too, so that only the first one
+ * needs a look.
  */
 #include "tags.h"
 
 #include <assert.h>
 #include <string.h>
 
+static_assert(TAG_NEW_OR_USED == 0, "in zeroed memory all tags are new");
+
+/* Zeroes only the tags that were used, so that the other pages stay untouched. */
 void tags_init(struct tags *tags, bool counts_down)
 {
 	size_t lowest = tags->counts_down ? TAGS - tags->given : 0;

@@ -1,6 +1,8 @@
 /*
- * The tags of one stream, as enc gives them out and takes them back. A tag that was used is used
- * again only when no frame of its old flow can come any more. Pure: time is an argument.
+ * The tags of one stream, as enc gives them out and takes them back. A tag goes to another flow
+ * only when no frame of its former flow can come any more.
+ *
+ * Times are in microseconds on a clock that never goes back. Pure: no clock, no heap, no log.
  */
 #ifndef TAGS_H
 #define TAGS_H
@@ -14,9 +16,9 @@ enum {
 
 enum tag_state {
 	TAG_NEW_OR_USED,
-	TAG_CLOSING, /* until the far side answers */
+	TAG_CLOSING, /* until the far side answers; then free */
 	TAG_FREE,
-	TAG_WAITING, /* until a certain time */
+	TAG_WAITING, /* until its time has come; then as good as free */
 	TAG_STATES,
 };
 
@@ -26,6 +28,7 @@ struct tag {
 	uint64_t free_at_us;     /* TAG_WAITING */
 };
 
+/* Private. */
 struct tags {
 	bool counts_down; /* given out from 65535 down, else from 0 up */
 	uint32_t given;   /* so many have been used at least once */
@@ -36,27 +39,27 @@ struct tags {
 	struct tag of[TAGS];
 };
 
-/* All tags are new. `tags` is zeroed memory, or what was in use before. */
+/* A stream begins: all tags are new. The memory is zeroed before the first call. */
 void tags_init(struct tags *tags, bool counts_down);
 
 /*
  * Gives out a tag: one never used before, else the one that has been free longest, else the first
- * whose wait is over. Returns -1 when there is none.
+ * that began to wait if its time has come. Returns -1 if there is none.
  */
 int32_t tags_take(struct tags *tags, uint64_t now_us);
 
-/* The tag may be given out again. */
+/* Frees a tag in use. No more frames of its flow are expected. */
 void tags_free(struct tags *tags, uint16_t tag);
 
-/* The tag may be given out again when the far side has said so: see tags_closed(). */
+/* The far side is asked to close the flow of a tag in use. The tag is free after tags_closed(). */
 void tags_close(struct tags *tags, uint16_t tag);
 
-/* The far side has answered CLOSE. Ignored for a tag that it was not asked about. */
+/* The far side has answered CLOSE. Does nothing to a tag that is not closing. */
 void tags_closed(struct tags *tags, uint16_t tag);
 
 /*
- * A frame came whose tag has no flow. If the tag was free, it has to wait until `free_at_us`, since
- * more may come.
+ * A frame came whose tag has no flow. If the tag is free or waits, it now waits until `free_at_us`,
+ * since more may come. No call has an earlier `free_at_us` than the one before in this stream.
  */
 void tags_late_frame(struct tags *tags, uint16_t tag, uint64_t free_at_us);
 

@@ -76,20 +76,32 @@ static int listen_on_all(const struct host_port *name)
 	return -1;
 }
 
-/* A name may have several addresses: listens on the best one, and says so. */
+/*
+ * A name may have several addresses: listens on the best one whose family the host has, and says
+ * that it is not all of them.
+ */
 static int listen_on_name(const struct options *options)
 {
 	struct address addresses[LISTEN_ADDRESSES_MAX];
 	char error[ADDRESS_ERROR_SIZE], text[ADDRESS_TEXT_SIZE];
 	size_t count = address_resolve(
 		&options->address, options->family, addresses, LISTEN_ADDRESSES_MAX, error);
+	size_t i = 0;
+	int socket;
 
-	if (count == 0)
+	if (count == 0) {
 		log_line(LOG_ERROR, "%s", error);
+		return -1;
+	}
+	do
+		socket = udp_open_bound(&addresses[i++], false);
+	while (socket < 0 && is_family_missing(errno) && i < count);
+	if (socket < 0)
+		return listen_on(&addresses[i - 1], false); /* which says why not */
 	if (count > 1)
 		log_line(LOG_WARNING, "'%s' has %zu addresses: listening on %s alone",
-			options->address.host, count, address_format(&addresses[0], text));
-	return count > 0 ? listen_on(&addresses[0], false) : -1;
+			options->address.host, count, address_format(&addresses[i - 1], text));
+	return socket;
 }
 
 /* Returns the socket, or -1 after a message. */
