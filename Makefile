@@ -1,15 +1,16 @@
 # make            build/uott-enc and build/uott-dec
-# make demo       see them work
-# make test       all tests (SAN=1: under ASan and UBSan; PORTABLE=1: with POSIX calls only)
-# make bench      what a datagram costs, how many go through and how soon, beside a floor
+# make demo       shows how they work
+# make test       runs all tests (SAN=1: under ASan and UBSan; PORTABLE=1: with POSIX calls only)
+# make bench      measures CPU time, rate and delay of datagrams, and compares them with a floor
 # make bench-latency, bench-memory
-#                 how late a small flow is beside a large one; what flows cost (BENCH=quick, ROUNDS=N)
-# make lint       what else can be checked without running anything
-# make static     the same programs without shared libraries, small where musl-gcc is installed
-# make install    into DESTDIR and PREFIX (and make uninstall)
+#                 measures the delay of a small flow beside a large one, and the memory of flows
+#                 (BENCH=quick, ROUNDS=N)
+# make lint       runs the static checks
+# make static     builds the programs without shared libraries, small if musl-gcc is installed
+# make install    installs into DESTDIR and PREFIX (make uninstall removes)
 #
-# V=1 shows the commands. SAN, PORTABLE, WERROR and static have folders of their own; for another CC
-# say BUILD=folder, or make clean first.
+# V=1 shows the commands. SAN, PORTABLE, WERROR and static have their own folders. For another CC,
+# set BUILD=folder or run make clean first.
 
 VERSION = 0.1.0
 
@@ -42,10 +43,10 @@ endif
 
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes
 ifdef STATIC
-WARNINGS += -Wno-conversion -Wno-sign-conversion # musl's CMSG macros and narrower types
+WARNINGS += -Wno-conversion -Wno-sign-conversion # for the CMSG macros and narrower types of musl
 endif
-# Small programs: nobody unwinds our stack at run time (debuggers have tables of their own), and each
-# program goes without the functions that only the other one needs.
+# For small programs: nothing unwinds the stack at run time (debuggers have their own tables), and
+# each program leaves out the functions that only the other one needs.
 SMALL = -fno-asynchronous-unwind-tables -ffunction-sections
 ifeq ($(shell uname -s),Linux)
 LINK_SMALL = -Wl,--gc-sections -Wl,-z,noseparate-code # no padding between code and constants
@@ -75,7 +76,7 @@ all: $(PROGRAMS)
 $(PROGRAMS): $(BUILD)/%: $(BUILD)/%.o $(COMMON:%=$(BUILD)/%.o)
 	$(LINK) -o $@ $^
 
-# What datagrams pass through is made fast; of the rest, small counts for more, if that is left to us.
+# Files on the path of datagrams are compiled for speed, all others for size, unless CFLAGS is set.
 ifeq ($(origin CFLAGS),file)
 $(filter-out $(HOT:%=$(BUILD)/%.o),$(COMMON:%=$(BUILD)/%.o) $(PROGRAMS:%=%.o)): CFLAGS += -Os
 endif
@@ -107,7 +108,7 @@ static:
 demo: all $(TEST_TOOLS)
 	BUILD=$(BUILD) examples/demo
 
-# What the tests need is installed first; BATS_ARGS may name single files or filters.
+# First installs what the tests need. BATS_ARGS may name single files or filters.
 test:
 	tests/setup
 	$(MAKE) --no-print-directory check

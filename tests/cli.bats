@@ -1,9 +1,9 @@
 #!/usr/bin/env bats
-# Goal: the command line does what the man pages say, and says what is wrong with it.
+# Goal: the command line works as the man pages say, and reports what is wrong with it.
 load helpers
 bats_require_minimum_version 1.5.0
 
-@test "--help goes to standard output and ends with status 0" {
+@test "--help prints to standard output and ends with status 0" {
   for program in "$enc" "$dec"; do
     for option in -h --help; do
       run -0 --separate-stderr "$program" $option
@@ -20,7 +20,7 @@ bats_require_minimum_version 1.5.0
   [[ $output =~ ^uott-dec\ [0-9]+\.[0-9]+\.[0-9]+$ ]]
 }
 
-@test "wrong usage ends with status 2, the offending text on standard error, and nothing on standard output" {
+@test "wrong usage ends with status 2, shows the wrong text on standard error, and prints nothing on standard output" {
   wrong() {
     local text=$1
     shift
@@ -41,33 +41,33 @@ bats_require_minimum_version 1.5.0
   wrong "COMMAND" "$enc" 53 --
 }
 
-@test "a host that does not exist ends with status 1 and its name" {
+@test "a host that does not exist ends the program with status 1 and a message that names it" {
   run -1 "$dec" no-such-host.invalid:53 </dev/null
   [[ $output == *"no-such-host.invalid"* ]]
   run -1 "$enc" -u no-such-host.invalid:53
   [[ $output == *"no-such-host.invalid"* ]]
 }
 
-@test "a port in use ends with status 1, the address and the reason" {
+@test "a port in use ends the program with status 1 and a message with the address and the reason" {
   start_peer echo echo
   run -1 --separate-stderr "$enc" -u "127.0.0.1:$port"
   [[ $stderr == *"127.0.0.1:$port"*"in use"* ]]
   [ -z "$output" ]
 }
 
-@test "a terminal as standard output is refused with a hint" {
+@test "enc and dec refuse a terminal as standard output, and give a hint" {
   run -2 script -qec "$enc 0" /dev/null </dev/null
   [[ $output == *"standard output is a terminal"*"COMMAND"* ]]
   run -2 script -qec "$dec 127.0.0.1:53 </dev/null" /dev/null
   [[ $output == *"standard output is a terminal"*"ssh -T"* ]]
 }
 
-@test "a terminal as standard input of dec is refused with a hint" {
+@test "dec refuses a terminal as standard input, and gives a hint" {
   run -2 script -qec "$dec 127.0.0.1:53 >out" /dev/null </dev/null
   [[ $output == *"standard input is a terminal"* ]]
 }
 
-@test "closed standard descriptors are told, and their numbers never become sockets" {
+@test "the programs report closed standard descriptors, and never use their numbers for sockets" {
   run -2 --separate-stderr bash -c "'$dec' 127.0.0.1:53 <&-"
   [[ $stderr == *"standard input is closed"* ]]
   run -2 --separate-stderr bash -c "'$enc' -u 0 >&-"
@@ -76,7 +76,7 @@ bats_require_minimum_version 1.5.0
   [ -z "$output" ]
 }
 
-@test "standard error that is the same file as standard output is never written to" {
+@test "if standard error is the same file as standard output, no message is printed" {
   printf 'noise UOTT\xfe\xff\x01\x00x then garbage' >in
   run -1 --separate-stderr "$dec" 127.0.0.1:9 <in
   [[ $stderr == *corrupt* ]]
@@ -86,7 +86,7 @@ bats_require_minimum_version 1.5.0
   [ ! -s both ] || fail "wrote: $(cat both)"
 }
 
-@test "the address may be two words, with brackets around IPv6 or without" {
+@test "the address may be two words, with or without brackets around an IPv6 address" {
   start_peer echo echo ::1
   for words in "::1 $port" "[::1] $port" "[::1]:$port"; do
     # shellcheck disable=SC2086 # two words
@@ -100,18 +100,18 @@ bats_require_minimum_version 1.5.0
   done
 }
 
-@test "a service name is a port" {
+@test "a port may be a service name" {
   run -1 "$dec" 127.0.0.1:no-such-service </dev/null
   [[ $output == *"no-such-service"* ]]
   run -0 "$dec" 127.0.0.1:domain </dev/null
 }
 
-@test "an IPv4 address under -6 and an IPv6 address under -4 are refused" {
+@test "-6 refuses an IPv4 address, and -4 refuses an IPv6 address" {
   run -1 "$dec" -6 127.0.0.1:53 </dev/null
   run -1 "$dec" -4 "[::1]:53" </dev/null
 }
 
-@test "-q says nothing but why the program had to end" {
+@test "-q prints nothing when a signal ends the program" {
   start quiet "$enc" -q -u 127.0.0.1:0 -- sh -c 'echo >ready; exec cat >/dev/null'
   wait_until [ -s ready ]
   kill "$pid"
@@ -120,13 +120,13 @@ bats_require_minimum_version 1.5.0
   [ ! -s quiet.err ]
 }
 
-@test "-s shows the counters that often, even with -q" {
+@test "-s prints the counters again and again, even with -q" {
   start enc "$enc" -q -s 0.05 -u 127.0.0.1:0
   shown_twice() { [ "$(grep -c '^uott-enc: udp_in=0 .* drop_pipe_closed=0$' enc.err)" -ge 2 ]; }
   wait_until shown_twice
 }
 
-@test "on a terminal -s rewrites one line of rates, and messages stand on lines of their own" {
+@test "on a terminal -s rewrites one line of rates, and each message has its own line" {
   mkfifo keys
   exec 9<>keys
   script -qfec "echo \$\$ >>pids; exec '$enc' -s 0.05 -v -u 127.0.0.1:0 >stream" screen <keys >/dev/null 3>&- 9>&- &
@@ -142,7 +142,7 @@ bats_require_minimum_version 1.5.0
   [[ $output == *"-r needs a COMMAND"* ]]
 }
 
-@test "* is not half of the addresses in silence: a taken IPv6 port is an error" {
+@test "with *, a taken IPv6 port is an error: enc does not silently use IPv4 alone" {
   start_peer echo echo ::
   run -1 --separate-stderr "$enc" -u "*:$port"
   [[ $stderr == *"cannot listen on [::]:$port: Address already in use"* ]]

@@ -1,9 +1,9 @@
 #!/usr/bin/env bats
-# Goal: every way to end is quiet, complete and told by the exit status; nothing is left behind.
+# Goal: each program ends quietly and completely, its exit status says why, and nothing is left behind.
 load helpers
 bats_require_minimum_version 1.5.0
 
-@test "enc ends with status 0 when the far side closes, and names -u if not one byte had come" {
+@test "enc ends with status 0 when the far side closes, and suggests -u if no byte has come" {
   run -0 --separate-stderr bash -c ": | '$enc' 127.0.0.1:0 >stream"
   [[ $stderr == *"-u"* ]]
   mkfifo back
@@ -19,7 +19,7 @@ bats_require_minimum_version 1.5.0
   expect_not_said enc.err "-u"
 }
 
-@test "enc without a way back says so once and keeps going, one way" {
+@test "enc without a way back says so once and goes on, one way" {
   start_enc enc 0 </dev/null
   expect_equal "$(grep -c 'one way, as with -u' enc.err)" 1
   printf one | "$peer" post 127.0.0.1 "$port"
@@ -32,7 +32,7 @@ bats_require_minimum_version 1.5.0
   wait_until said tty.err "one way, as with -u"
 }
 
-@test "dec at the end of its input waits for late replies" {
+@test "dec waits for late replies when its input ends" {
   start_peer hold hold
   hold=$port
   frame 1 question >stream
@@ -53,18 +53,18 @@ bats_require_minimum_version 1.5.0
   [ ! -s out ]
 }
 
-@test "dec with nobody to wait for ends at once" {
+@test "dec without flows ends at once when its input ends" {
   "$dec" -t 1000 127.0.0.1:9 </dev/null
 }
 
-@test "dec -u ends at once after the last datagram is sent" {
+@test "dec -u ends at once when it has sent the last datagram" {
   start_peer sink collect 1 got
   frame 0 last | "$dec" -t 1000 -u "127.0.0.1:$port"
   finish "$pid"
   expect_equal "$(cat got)" last
 }
 
-@test "a closed reader ends enc and dec with status 0 and one line, at once and without a datagram" {
+@test "when their reader closes, enc and dec end at once with status 0 and one line, even without a datagram" {
   mkfifo in
   exec 9<>in
   for program in "$enc -u 127.0.0.1:1${RANDOM: -4}" "$dec 127.0.0.1:9"; do
@@ -78,7 +78,7 @@ bats_require_minimum_version 1.5.0
   done
 }
 
-@test "what the far side sent before it closed is delivered, though nobody reads the replies" {
+@test "dec delivers all frames that came before the end, even if nobody reads the replies" {
   start_peer sink collect 2 got
   { frame 0 one && frame 1 two; } >stream
   "$dec" "127.0.0.1:$port" <stream | :
@@ -103,7 +103,7 @@ bats_require_minimum_version 1.5.0
   done
 }
 
-# A shell without job control starts what is in the background with SIGINT ignored.
+# A shell without job control starts background programs with SIGINT ignored.
 start_enc_with_default_signals() {
   start enc env --default-signal=INT,HUP "$enc" -v -u 0
   wait_until said enc.err "listening on"
@@ -118,14 +118,14 @@ start_enc_with_default_signals() {
   wait_until has_bytes enc.out 11
 }
 
-@test "SIGPIPE never kills" {
+@test "SIGPIPE does not end enc" {
   start_enc enc -u 0
   kill -PIPE "$pid"
   printf one | "$peer" post 127.0.0.1 "$port"
   wait_until has_bytes enc.out 11
 }
 
-@test "COMMAND's exit status becomes enc's and dec's" {
+@test "enc and dec end with the exit status of COMMAND" {
   run -3 "$enc" 127.0.0.1:0 -- sh -c 'exit 3'
   run -3 "$dec" 127.0.0.1:9 -- sh -c 'exit 3'
   run -3 "$enc" -u 127.0.0.1:0 -- sh -c 'exit 3'
@@ -137,7 +137,7 @@ start_enc_with_default_signals() {
   run -126 "$dec" 127.0.0.1:9 -- /
 }
 
-@test "where the far side goes away without being asked, one line says so, but not with -q" {
+@test "if the far side ends first, one line says so, but not with -q" {
   run -0 --separate-stderr "$enc" -u 127.0.0.1:0 -- true
   expect_equal "${stderr_lines[1]}" "uott-enc: 'true' ended with status 0"
   run -0 --separate-stderr "$enc" -q -u 127.0.0.1:0 -- true
@@ -148,12 +148,12 @@ start_enc_with_default_signals() {
   [ ! -s err ]
 }
 
-@test "COMMAND's end is the end, even if somebody else still holds its pipes" {
+@test "enc ends when COMMAND ends, even if another process still holds its pipes" {
   run -3 "$enc" 127.0.0.1:0 -- sh -c 'sleep 1000 2>/dev/null & echo $! >orphan; exit 3'
   kill "$(cat orphan)"
 }
 
-@test "COMMAND for which memory is short does not run on our own standard input and output" {
+@test "if memory is short, COMMAND does not run on the standard input and output of enc" {
   run -1 --separate-stderr env LD_PRELOAD="$BUILD/tests/nomemory.so" \
     ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}verify_asan_link_order=0" "$enc" 127.0.0.1:0 -- echo hello
   expect_equal "$output" ""
@@ -167,12 +167,12 @@ start_enc_with_default_signals() {
   expect_equal "${stderr_lines[1]}" '$HOME; echo no'
 }
 
-@test "COMMAND finds SIGPIPE as usual" {
+@test "COMMAND starts with the default action of SIGPIPE" {
   run -141 --separate-stderr "$enc" -q 127.0.0.1:0 -- sh -c 'kill -PIPE $$; echo alive >&2'
   [[ $stderr != *alive* ]]
 }
 
-@test "a signal to the program ends COMMAND too: first by closing its input" {
+@test "when a signal ends enc, enc first closes the input of COMMAND" {
   start_enc enc 0 -- sh -c 'cat >/dev/null; echo closed >end'
   kill "$pid"
   finish "$pid"
@@ -180,7 +180,7 @@ start_enc_with_default_signals() {
   expect_equal "$(cat end)" closed
 }
 
-@test "COMMAND that does not end by itself is sent SIGTERM after the linger time" {
+@test "a COMMAND that does not end by itself gets SIGTERM after the linger time" {
   start_enc enc -t 0.1 0 -- sh -c 'trap "echo asked >end; exit" TERM; while :; do read -r _; done'
   kill "$pid"
   finish "$pid"
@@ -188,7 +188,7 @@ start_enc_with_default_signals() {
   expect_equal "$(cat end)" asked
 }
 
-@test "COMMAND that ignores SIGTERM is killed, and no process is left" {
+@test "a COMMAND that ignores SIGTERM is killed, and no process is left" {
   start_enc enc -t 0 0 -- sh -c 'trap "" TERM; echo $$ >command; while :; do read -r _; done'
   wait_until [ -s command ]
   kill "$pid"
@@ -197,7 +197,7 @@ start_enc_with_default_signals() {
   run ! kill -0 "$(cat command)"
 }
 
-@test "killing enc with SIGKILL ends COMMAND and dec" {
+@test "when SIGKILL ends enc, COMMAND and dec end too" {
   start_peer echo echo
   start_enc enc 0 -- sh -c "echo \$\$ >command; exec '$dec' 127.0.0.1:$port"
   expect_equal "$(ask "$port" hello)" hello
@@ -205,7 +205,7 @@ start_enc_with_default_signals() {
   wait_until is_gone "$(cat command)"
 }
 
-@test "killing dec with SIGKILL ends enc with its status" {
+@test "when SIGKILL ends dec, enc ends with its status" {
   start_enc enc 0 -- sh -c "echo \$\$ >command; exec '$dec' 127.0.0.1:9"
   wait_until [ -s command ]
   kill -9 "$(cat command)"
@@ -213,7 +213,7 @@ start_enc_with_default_signals() {
   expect_equal "$status" 137
 }
 
-@test "no flag of an inherited descriptor changes for others" {
+@test "enc changes no flag of the descriptors that it shares with other processes" {
   mkfifo in out
   exec 8<>out 9<>in
   flags() { awk '/^flags/ {print $2}' "/proc/$BASHPID/fdinfo/$1"; }
@@ -240,7 +240,7 @@ start_enc_with_default_signals() {
   "$dec" -u "127.0.0.1:$port" </dev/null >/dev/null
 }
 
-@test "frames that COMMAND left behind are delivered, though many sockets are ready" {
+@test "when COMMAND ends, dec delivers its last frames, even if many sockets are ready" {
   start_peer sink collect 1000000 got
   target=$port
   cat >frames.sh <<'END'
@@ -274,7 +274,7 @@ END
   expect_said full.err "cannot write frames: No space left on device"
 }
 
-@test "a ^C that ends COMMAND too is no error, whatever the pipe was doing" {
+@test "a ^C that also ends COMMAND is no error, even inside a frame" {
   start enc setsid env --default-signal=INT "$enc" -v 0 -- sleep 1000
   wait_until said enc.err "listening on"
   port=$(listening_port enc.err)
@@ -287,7 +287,7 @@ END
   expect_not_said enc.err "inside a frame"
 }
 
-@test "COMMAND that does not read any more keeps its own status" {
+@test "enc ends with the status of a COMMAND that has stopped reading" {
   start_enc enc -t 30 0 -- sh -c 'exec <&-; echo >ready; until [ -e end ]; do :; done; for i in 1 2 3 4 5 6 7 8 9; do printf "UOTT\377\377\001\000x"; done; exit 5'
   wait_until [ -s ready ]
   : >end
@@ -295,7 +295,7 @@ END
   expect_equal "$status" 5
 }
 
-@test "COMMAND's own status tells what went wrong, though a frame was cut" {
+@test "enc ends with the status of COMMAND, even if a frame was cut" {
   start_enc enc -l 0 0 -- sh -c 'until [ -e end ]; do :; done; exit 5'
   for _ in 1 2 3 4 5; do head -c 30000 /dev/zero | "$peer" post 127.0.0.1 "$port"; done
   kill -USR1 "$pid"
@@ -306,7 +306,7 @@ END
   expect_not_said enc.err "frame was cut"
 }
 
-@test "late replies leave at once though the far side can acknowledge nothing any more" {
+@test "late replies leave at once, even if the far side can acknowledge nothing any more" {
   start_peer echo echo
   mkfifo in
   exec 9<>in

@@ -1,9 +1,9 @@
 #!/usr/bin/env bats
-# Goal: an error of one datagram is an event of that datagram, and never ends or stalls anything else.
+# Goal: an error concerns one datagram only, and ends or stalls nothing else.
 load helpers
 bats_require_minimum_version 1.5.0
 
-@test "a target that refuses does not end the tunnel, and is reached once it is there" {
+@test "a target that refuses datagrams does not end the tunnel, which reaches it when it starts later" {
   port=$("$peer" free-port)
   target=$port
   start_enc enc 0 -- "$dec" -v "127.0.0.1:$target"
@@ -17,7 +17,7 @@ ask_once() {
   printf again | timeout 1 "$peer" send 127.0.0.1 "$1"
 }
 
-@test "a target that refuses is told once, without -v" {
+@test "dec reports a target that refuses datagrams, even without -v" {
   target=$("$peer" free-port)
   mkfifo in
   exec 9<>in
@@ -30,8 +30,8 @@ ask_once() {
   exec 9>&-
 }
 
-@test "the datagram whose send told of an earlier refusal is sent again once" {
-  # One way nothing is received, so the refusal of the first is told to the sender of the second.
+@test "if a send fails because an earlier datagram was refused, the datagram is sent again once" {
+  # A one-way dec receives nothing, so the send of the second datagram reports the refused first one.
   target=$("$peer" free-port)
   mkfifo in
   exec 9<>in
@@ -59,7 +59,7 @@ first_was_sent() {
   said dec.err "udp_out=1 "
 }
 
-@test "an unreachable target never ends dec, and each datagram is counted" {
+@test "an unreachable target does not end dec, and each datagram is counted" {
   { frame 0 one && frame 1 two; } >stream
   own_network bash -c '
     ip link set lo up
@@ -80,7 +80,7 @@ first_was_sent() {
   expect_said err "dropped"
 }
 
-@test "a client that is gone while replies come does not end the tunnel" {
+@test "a reply to a client that has ended does not end the tunnel" {
   start_peer hold hold
   hold=$port
   start_enc enc 0 -- "$dec" "127.0.0.1:$hold"
@@ -95,7 +95,7 @@ first_was_sent() {
   start_peer echo echo
   start_enc enc 0 -- "$dec" "127.0.0.1:$port"
   expect_equal "$(ask "$port" hello)" hello
-  # dec's socket is connected: the kernel refuses the stranger, so nothing can be counted.
+  # The socket of dec is connected: the kernel refuses the stranger, so dec cannot count anything.
   source=$(ss -Hnup | grep '"uott-dec"' | grep -oE '127.0.0.1:[0-9]+' | head -n 1)
   [ -n "$source" ]
   run "$peer" send 127.0.0.1 "${source##*:}" <<<stranger

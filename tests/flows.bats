@@ -1,9 +1,9 @@
 #!/usr/bin/env bats
-# Goal: flows come and go for months: idle ones are forgotten, limits evict, tags come back.
+# Goal: flows come and go for months: idle flows expire, limits evict flows, and tags are used again.
 load helpers
 bats_require_minimum_version 1.5.0
 
-@test "an idle flow expires on both sides, and the client's next datagram makes a new one" {
+@test "an idle flow expires on both sides, and the client's next datagram begins a new flow" {
   start_peer echo echo
   start_enc enc -i 0.2 0 -- "$dec" -v -i 0.2 "127.0.0.1:$port"
   start client "$peer" twice 127.0.0.1 "$port"
@@ -24,7 +24,7 @@ bats_require_minimum_version 1.5.0
   expect_not_said enc.err "expired"
 }
 
-@test "expired flows give their sockets back" {
+@test "dec closes the sockets of expired flows" {
   start_peer echo echo
   start_enc enc -i 0.2 0 -- sh -c "echo \$\$ >dec.pid; exec '$dec' -i 0.2 127.0.0.1:$port"
   sockets() { find "/proc/$(cat dec.pid)/fd" -lname 'socket:*' | wc -l; }
@@ -33,7 +33,7 @@ bats_require_minimum_version 1.5.0
   wait_until no_sockets
 }
 
-# start_limited LIMIT [OPTION OF dec]...: enc with a dec that has so few descriptors; sets $port.
+# start_limited LIMIT [OPTION OF dec]...: starts enc and a dec with LIMIT descriptors, and sets $port.
 start_limited() {
   local limit=$1
   shift
@@ -44,7 +44,7 @@ start_limited() {
   port=$(listening_port enc.err)
 }
 
-@test "under ulimit -n 32 dec evicts flows that have been idle for 5 s, and everybody is served" {
+@test "under ulimit -n 32 dec evicts flows that have been idle for 5 s, and all clients get replies" {
   start_limited 32
   for _ in 1 2 3; do
     for i in $(seq 16); do expect_equal "$(ask "$port" "$i")" "$i"; done
@@ -58,7 +58,7 @@ start_limited() {
   expect_said enc.err "drop_no_socket=0"
 }
 
-@test "-n N: dec evicts, enc drops and counts the datagrams of one client too many" {
+@test "with N flows and -n N, a new client makes dec evict a flow, while enc drops and counts its datagrams" {
   start_limited 1000 -n 2
   for i in 1 2; do expect_equal "$(ask "$port" "$i")" "$i"; done
   move_clock 6
@@ -96,14 +96,14 @@ start_limited() {
   expect_equal "$(grep -c 'uott-dec: flow 65535: new' enc.err)" 2
 }
 
-@test "enc's CLOSE ends the flow at dec, whatever dec's own idle timeout" {
+@test "CLOSE from enc ends the flow at dec, whatever the idle timeout of dec is" {
   start_peer echo echo
   start_enc enc -i 0.2 0 -- "$dec" -v -i 1000 "127.0.0.1:$port"
   expect_equal "$(ask "$port" hello)" hello
   wait_until said enc.err "uott-dec: flow 65535: closed"
 }
 
-@test "an idle tunnel with flows proves its life every 15 s, and one without flows is silent" {
+@test "an idle tunnel with flows sends something every 15 s, and a tunnel without flows is silent" {
   start_peer echo echo
   start_with_clock enc "$enc" -v -i 100 127.0.0.1:0 -- "$dec" "127.0.0.1:$port"
   wait_until said enc.err "listening on"
@@ -123,7 +123,7 @@ start_limited() {
   expect_not_said enc.err dead
 }
 
-# A reply to an old client is on its way while its tag may already belong to a new one.
+# A reply to an old client is on its way while a new client may already have its tag.
 race_against_late_reply() { # MODE OF far
   start_with_clock enc "$enc" -v "0.0.0.0:0" -- "$BUILD/tests/far" "$1"
   enc_pid=$pid
@@ -149,12 +149,12 @@ race_against_late_reply() { # MODE OF far
   expect_equal "$(counter enc.err flows_total)" $((65536 + 64))
 }
 
-@test "a late reply never reaches the new client of its tag: with control frames" {
+@test "with control frames, a late reply never reaches the new client of its tag" {
   race_against_late_reply hello
   expect_said enc.err "drop_no_flow=1 "
 }
 
-@test "a late reply never reaches the new client of its tag: without control frames" {
+@test "without control frames, a late reply never reaches the new client of its tag" {
   race_against_late_reply plain
   expect_said enc.err "drop_no_flow=2 "
 }

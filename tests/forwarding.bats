@@ -1,28 +1,29 @@
 #!/usr/bin/env bats
-# Goal: datagrams of every size arrive byte for byte, both ways, from and to the right addresses.
+# Goal: datagrams of every size arrive unchanged, both ways, from and to the right addresses.
 load helpers
 bats_require_minimum_version 1.5.0
 
-# through SIZE HOST: a random datagram of SIZE bytes goes to the echo and comes back the same.
+# through SIZE HOST: sends a random datagram of SIZE bytes to the echo, and checks that it comes back
+# unchanged.
 through() {
   head -c "$1" /dev/urandom >sent
   "$peer" send "$2" "$port" <sent >received
   cmp sent received || fail "a datagram of $1 bytes came back different"
 }
 
-@test "datagrams of 0 to 65507 bytes come back byte for byte over IPv4" {
+@test "datagrams of 0 to 65507 bytes come back unchanged over IPv4" {
   start_peer echo echo
   start_enc enc 0 -- "$dec" "127.0.0.1:$port"
   for size in 0 1 2 7 8 9 1472 8972 65507; do through $size 127.0.0.1; done
 }
 
-@test "datagrams of 0 to 65527 bytes come back byte for byte over IPv6" {
+@test "datagrams of 0 to 65527 bytes come back unchanged over IPv6" {
   start_peer echo echo ::1
   start_enc enc "[::1]:0" -- "$dec" "[::1]:$port"
   for size in 0 1 1452 8952 65507 65527; do through $size ::1; done
 }
 
-@test "an IPv6 client reaches an IPv4 target, and a datagram too big for it is dropped, counted and said once" {
+@test "an IPv6 client reaches an IPv4 target, and datagrams that are too big for it are dropped, counted and reported once" {
   start_peer echo echo
   start_enc enc "[::1]:0" -- "$dec" -v "127.0.0.1:$port"
   through 1000 ::1
@@ -36,7 +37,7 @@ through() {
   expect_said enc.err "drop_too_big=2"
 }
 
-@test "the order of a flow's datagrams is kept, and none is missing" {
+@test "the datagrams of a flow arrive in order, and none is missing" {
   start_peer sink collect 2000 got
   sink=$pid
   start_enc enc -u 0 -- "$dec" -u "127.0.0.1:$port"
@@ -47,7 +48,7 @@ through() {
   seq 0 1999 | cmp - numbers
 }
 
-@test "neighbours of all lengths keep their boundaries, their order and their bytes" {
+@test "consecutive datagrams of different lengths keep their boundaries, their order and their bytes" {
   for size in 3 3 3 2 3 4 4 0 4 0 0 5 5 1 600 600 600 599; do
     frame 7 "$(printf "%${size}s" | tr ' ' "$((size % 10))")"
   done >stream
@@ -59,7 +60,7 @@ through() {
   sed 's/UOTT..../UOTT/g' stream | cmp - <(sed 's/UOTT..../UOTT/g' tap.out)
 }
 
-@test "runs of datagrams larger than the path's MTU arrive in fragments, none missing" {
+@test "many datagrams larger than the MTU of the path arrive in fragments, and none is missing" {
   own_network bash -c '
     set -e
     ip link set lo up mtu 1500
@@ -80,7 +81,7 @@ through() {
   expect_equal "$(wc -c <got)" $((20 * (3000 + 1472)))
 }
 
-@test "1000 clients at once each get their own replies and nobody else's" {
+@test "1000 clients at once each get their own replies and no others" {
   start_peer echo echo
   start_enc enc 0 -- "$dec" "127.0.0.1:$port"
   run -0 "$peer" clients 1000 127.0.0.1 "$port"
@@ -103,7 +104,7 @@ through() {
   done
 }
 
-@test "an IPv6 wildcard leaves IPv4 to others, and -4 and -6 narrow *" {
+@test "[::] leaves the IPv4 port to others, and -4 and -6 limit * to one family" {
   start_enc six "[::]:0"
   run -0 "$enc" -h
   start_enc same "0.0.0.0:$port" -u
@@ -113,7 +114,7 @@ through() {
   start_enc same "-4" "*:$port" -u
 }
 
-@test "two clients of the same address and port through two local addresses are two flows" {
+@test "one client address that uses two local addresses of enc is two flows" {
   start_peer echo echo
   for address in 0.0.0.0:0 "*:0"; do
     target=$port
@@ -125,7 +126,7 @@ through() {
   done
 }
 
-@test "enc binds loopback only, unless told otherwise" {
+@test "enc without a host listens on loopback only" {
   start_enc enc -u 0
   expect_said enc.err "listening on 127.0.0.1:"
   start_enc enc6 -6 -u 0
@@ -159,7 +160,7 @@ through() {
   expect_said enc.err "%left]:"
 }
 
-@test "what a client sends in one call (UDP_SEGMENT) is carried as the datagrams that it is" {
+@test "datagrams that a client sends in one call (UDP_SEGMENT) stay separate datagrams" {
   start_peer echo echo
   start_enc enc 0 -- "$dec" "127.0.0.1:$port"
   expect_equal "$(printf aaaaabbbbbccccc | "$peer" run 5 127.0.0.1 "$port")" $'aaaaa\nbbbbb\nccccc'
@@ -168,7 +169,7 @@ through() {
   expect_equal "$(tr -d '\n' <numbers | "$peer" run 2 127.0.0.1 "$port")" "$(cat numbers)"
 }
 
-@test "two applications that both send in one call what they can get whole datagrams in their order" {
+@test "two applications that send many datagrams in one call both get whole datagrams in order" {
   local many=(-g -s 1201 -r 20000 -t 0.2 -d 0.3) side
   start target "$load" source "${many[@]}"
   local target=$pid
@@ -183,14 +184,14 @@ through() {
   done
 }
 
-@test "a host name is looked up, in the family asked for" {
+@test "the programs look up a host name in the requested family" {
   start_peer echo echo
   start_enc enc -4 localhost:0 -- "$dec" -4 "localhost:$port"
   expect_said enc.err "listening on 127.0.0.1:"
   expect_equal "$(ask "$port" hello)" hello
 }
 
-@test "-b sets the source address of dec's datagrams" {
+@test "-b sets the source address of the datagrams of dec" {
   start tap "$enc" -v 127.0.0.1:0
   wait_until said tap.err "listening on"
   port=$(listening_port tap.err)
@@ -200,7 +201,7 @@ through() {
   [[ $stderr == *"192.0.2.1"* ]]
 }
 
-@test "both directions work the other way round, with COMMAND on dec's side" {
+@test "both directions work if dec runs enc as COMMAND" {
   start_peer echo echo
   start dec "$dec" "127.0.0.1:$port" -- "$enc" -v 0
   wait_until said dec.err "listening on"

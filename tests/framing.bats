@@ -1,9 +1,9 @@
 #!/usr/bin/env bats
-# Goal: the stream is byte for byte as uott(5) says, and nothing doubtful is ever delivered.
+# Goal: each byte of the stream is as uott(5) says, and nothing doubtful is delivered.
 load helpers
 bats_require_minimum_version 1.5.0
 
-@test "enc with a way back numbers its flows from 65535 down, each client once" {
+@test "enc with a way back numbers its clients from 65535 down" {
   mkfifo back
   exec 9<>back
   start_enc enc 0 <back
@@ -13,7 +13,7 @@ bats_require_minimum_version 1.5.0
   exec 9>&-
 }
 
-@test "a one-way enc counts from 0 up" {
+@test "a one-way enc numbers its clients from 0 up" {
   start_enc enc -u 0
   for text in one two; do printf %s $text | "$peer" post 127.0.0.1 "$port"; done
   wait_until has_bytes enc.out $((2 * 8 + 6))
@@ -28,7 +28,7 @@ bats_require_minimum_version 1.5.0
   { frame 0 "" && frame 1 after; } | cmp - enc.out
 }
 
-@test "the worked example of the README is what enc writes and dec reads" {
+@test "dec reads the example frame of the README" {
   hex=$(grep -A 3 'UOTT.*"hello"' "$BATS_TEST_DIRNAME/../README.md" | grep -oE '55 4f 54 54( [0-9a-f]{2})+')
   [ -n "$hex" ]
   xxd -r -p <<<"$hex" >example
@@ -39,7 +39,7 @@ bats_require_minimum_version 1.5.0
   expect_equal "$(cat got)" hello
 }
 
-@test "a stream cut anywhere into two pieces delivers the same datagrams" {
+@test "a stream that is cut anywhere into two pieces delivers the same datagrams" {
   { frame 0 first && frame 1 "" && frame 0 third; } >stream
   size=$(wc -c <stream)
   start_peer sink collect $((3 * (size + 1))) got
@@ -71,7 +71,7 @@ bats_require_minimum_version 1.5.0
   expect_said err 'skipped 28 bytes that are no frame: "Welcome \"home\"\r\n\x1b[1mU UO UOT"'
 }
 
-@test "up to 64 KiB of noise are skipped, and more is an error" {
+@test "dec skips up to 64 KiB of noise, and more noise is an error" {
   start_peer sink collect 1 got
   { head -c 65536 /dev/zero && frame 0 one; } | "$dec" -u "127.0.0.1:$port" 2>err
   finish "$pid"
@@ -82,13 +82,13 @@ bats_require_minimum_version 1.5.0
   expect_said err "no frame in the first 65536 bytes"
 }
 
-@test "noise alone is reported at the end" {
+@test "a stream of noise alone is reported at its end" {
   printf 'sh: uott-dec: not found\n' | "$enc" -q 0 >out 2>err
   printf 'sh: uott-dec: not found\n' | "$enc" 0 >out 2>err
   expect_said err '"sh: uott-dec: not found\n"'
 }
 
-@test "a wrong byte after the first frame ends with status 1, its offset and the bytes, and nothing after it is delivered" {
+@test "a wrong byte after the first frame ends dec with status 1 and a message, and dec delivers nothing after it" {
   start_enc tap -u 0
   status=0
   { frame 0 one && frame 0 two && printf 'XUOTT' && frame 0 three; } |
@@ -101,7 +101,7 @@ bats_require_minimum_version 1.5.0
   { frame 0 one && frame 0 two && frame 1 last; } | cmp - tap.out
 }
 
-@test "CR LF damage is told apart from other corruption" {
+@test "for CR LF damage, the message names a terminal" {
   status=0
   { frame 0 $'line\nline' && frame 0 two; } | sed 's/$/\r/' | head -c -1 |
     "$dec" -u 127.0.0.1:9 2>err || status=$?
@@ -109,7 +109,7 @@ bats_require_minimum_version 1.5.0
   expect_said err 'CR LF: use ssh -T, adb shell -T, no -t for docker and kubectl'
 }
 
-@test "a frame that a terminal has damaged is not delivered" {
+@test "dec does not deliver a frame that a terminal has damaged" {
   start_peer sink collect 1 got
   status=0
   { frame 0 before && { frame 0 $'line\nline' && frame 0 two; } | sed 's/$/\r/' | head -c -1; } >stream
@@ -120,7 +120,7 @@ bats_require_minimum_version 1.5.0
   expect_said err 'CR LF'
 }
 
-@test "a stream that ends inside a frame is an error, wherever it is cut, and the frames before it count" {
+@test "a stream that ends anywhere inside a frame is an error, but the frames before it are delivered" {
   frame 0 whole >stream
   for cut in 4 5 7 8 9 12; do
     start_peer sink collect 1 got
@@ -137,7 +137,7 @@ control() { # TYPE BODY
   frame "$1" "$2" | sed 's/^UOTT/UOTC/'
 }
 
-@test "a control frame before HELLO is corruption, in both programs" {
+@test "in both programs a control frame before HELLO is corruption" {
   for program in "$enc -q 127.0.0.1:0" "$dec -q 127.0.0.1:9"; do
     status=0
     # shellcheck disable=SC2086 # words
@@ -156,12 +156,12 @@ control() { # TYPE BODY
   [ ! -s err ]
 }
 
-@test "a frame whose tag belongs to no client is dropped and counted, the rest goes on" {
+@test "enc drops and counts a frame whose tag belongs to no client, and reads on" {
   { frame 7 stray && frame 9 stray; } | "$enc" -v 127.0.0.1:0 >out 2>err
   expect_said err "drop_no_flow=2"
 }
 
-@test "a length of 65535 is a frame like others: too big to be sent, counted, and the stream goes on" {
+@test "a frame of length 65535 is valid: dec drops and counts its datagram, and reads on" {
   start_peer sink collect 1 got
   { printf 'UOTT\0\0\xff\xff' && head -c 65535 /dev/zero && frame 0 after; } |
     "$dec" -v -u "127.0.0.1:$port" 2>err

@@ -1,5 +1,5 @@
-# Shared by all test files. A test starts things with start_*, which wait until they are ready, and
-# need not stop anything: teardown ends what was started, by process id.
+# All test files share these functions. A test starts programs with start_*, which waits until they
+# are ready. A test stops nothing: teardown ends all of them, by process id.
 
 enc=$BUILD/uott-enc
 dec=$BUILD/uott-dec
@@ -15,18 +15,18 @@ teardown() {
   stop_all
 }
 
-# start NAME COMMAND...: in the background; its output goes to NAME.out and NAME.err, its id to $pid.
-# Descriptors 8 and 9 are those of the test alone, for the ends of pipes.
+# start NAME COMMAND...: runs it in the background. Its output goes to NAME.out and NAME.err, its id
+# to $pid. Only the test itself has descriptors 8 and 9: it uses them for the ends of pipes.
 start() {
   local name=$1
   shift
-  truncate -s 0 "$name.out" "$name.err" # what one of the same name said counts no more
+  truncate -s 0 "$name.out" "$name.err" # forgets the output of an earlier NAME
   "$@" <&0 >"$name.out" 2>"$name.err" 3>&- 8>&- 9>&- &
   pid=$!
   echo "$pid" >>pids
 }
 
-# Ends what was started here, the last first, and waits for it.
+# Ends all that the test started, the last one first, and waits for it.
 stop_all() {
   local id
   [ -e pids ] || return 0
@@ -40,7 +40,7 @@ pause() {
   read -rt 0.01 <> <(:) || :
 }
 
-# wait_until COMMAND...: until it succeeds; fails after 30 s, which only a broken program needs.
+# wait_until COMMAND...: waits until it succeeds. Fails after 30 s: only a broken program takes so long.
 wait_until() {
   local end=$((SECONDS + 30))
   until "$@"; do
@@ -61,7 +61,7 @@ has_bytes() { # FILE COUNT
   [ "$(wc -c <"$1")" -ge "$2" ]
 }
 
-# finish PID: waits for its end; its exit status is in $status.
+# finish PID: waits for its end, and stores its exit status in $status.
 finish() {
   status=0
   wait "$1" || status=$?
@@ -76,7 +76,7 @@ start_peer() {
   port=$(sed -n 's/^port //p' "$name.out")
 }
 
-# start_enc NAME ARG...: sets $port; the first of ARG... that is "0" or ends in ":0" is the address.
+# start_enc NAME ARG...: starts enc with -v and these arguments, and sets $port.
 start_enc() {
   local name=$1
   shift
@@ -94,13 +94,14 @@ ask() {
   printf '%s' "$2" | "$peer" send "${3:-127.0.0.1}" "$1"
 }
 
-# move_clock SECONDS: what start_with_clock has started sees that much time pass.
+# move_clock SECONDS: moves the clock of what start_with_clock has started.
 move_clock() {
   echo $(($(cat clock) + $1)) >clock.new
   mv clock.new clock
 }
 
-# start_with_clock NAME COMMAND...: with a clock that move_clock moves; it runs on as usual, too.
+# start_with_clock NAME COMMAND...: starts it with a clock that move_clock can move. The clock also
+# runs as usual.
 start_with_clock() {
   local name=$1
   shift
@@ -109,11 +110,11 @@ start_with_clock() {
     ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}verify_asan_link_order=0" "$@"
 }
 
-counter() { # FILE KEY: as of the last line of counters in it
+counter() { # FILE KEY: prints its value from the last line of counters in FILE
   grep -o "[ ]$2=[0-9]*" "$1" | tail -n 1 | cut -d = -f 2
 }
 
-# stream_bytes in | out: what enc, started as "enc" and $pid, has read or written of its streams.
+# stream_bytes in | out: prints how many bytes enc has read or written. It runs as "enc" and $pid.
 stream_bytes() {
   local lines
   lines=$(grep -c stream_out enc.err || :)
@@ -126,7 +127,7 @@ stream_out_grew() { # SINCE
   [ "$(stream_bytes out)" -gt "$1" ]
 }
 
-# Nothing is under way any more, so that time may pass in a leap.
+# Whether nothing is under way any more, so that the test can move the clock.
 stream_is_quiet() {
   local before
   before="$(stream_bytes out) $(stream_bytes in)"
@@ -134,7 +135,7 @@ stream_is_quiet() {
   [ "$(stream_bytes out) $(stream_bytes in)" = "$before" ]
 }
 
-# frame TAG PAYLOAD: a data frame with a payload without NUL bytes.
+# frame TAG PAYLOAD: prints a data frame. The payload has no NUL bytes.
 frame() {
   local length=${#2} escaped
   printf -v escaped 'UOTT\\x%02x\\x%02x\\x%02x\\x%02x' $(($1 & 255)) $(($1 >> 8)) \
@@ -142,7 +143,7 @@ frame() {
   printf '%b%s' "$escaped" "$2"
 }
 
-# own_network COMMAND...: with a network of its own, which is gone afterwards.
+# own_network COMMAND...: runs it with its own network, which ends with it.
 own_network() {
   local options=(--net)
   [ "$(id -u)" -eq 0 ] || options+=(--user --map-root-user)
@@ -154,7 +155,7 @@ fail() {
   return 1
 }
 
-# said FILE TEXT: whether the text stands in FILE, which may not be there yet.
+# said FILE TEXT: whether FILE contains TEXT. FILE may not exist yet.
 said() {
   [ -e "$1" ] && grep -qF -- "$2" "$1"
 }

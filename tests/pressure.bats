@@ -1,9 +1,11 @@
 #!/usr/bin/env bats
-# Goal: a pipe that stalls costs datagrams, never whole frames, memory or the other direction.
+# Goal: when a pipe stalls, only datagrams are lost. Frames stay whole, memory stays bounded, and the
+# other direction goes on.
 load helpers
 bats_require_minimum_version 1.5.0
 
-# One-way enc into a pipe that nobody reads yet: "out", open as descriptor 9.
+# start_stalled [OPTION]...: starts enc. It writes into the FIFO "out" (descriptor 9), which nobody
+# reads yet.
 start_stalled() {
   mkfifo out
   exec 9<>out
@@ -14,13 +16,13 @@ start_stalled() {
   port=$(listening_port enc.err)
 }
 
-# What has gone in is in one place: sent, queued, or dropped.
+# all_counted COUNT: whether enc has received that many datagrams.
 all_counted() {
   kill -USR1 "$pid"
   [ "$(counter enc.err udp_in)" = "$1" ]
 }
 
-@test "a stalled reader: memory stays bounded, and what the queue cannot hold is dropped and counted" {
+@test "with a stalled reader, memory stays bounded, and a full queue drops and counts datagrams" {
   start_stalled -u -l 0
   "$peer" blast 9000 1200 127.0.0.1 "$port"
   wait_until said enc.err "the queue is full"
@@ -38,14 +40,14 @@ all_counted() {
   expect_equal "$(counter dec.err frames_in)" "$out"
 }
 
-# read_all FIFO FILE: lets go of the FIFO; what is written to it goes to FILE from now on.
+# read_all FIFO FILE: copies the FIFO to FILE from now on, and closes the test's own end of the FIFO.
 read_all() {
   exec 8<"$1" 9>&-
   cat <&8 >"$2" 3>&- &
   exec 8<&-
 }
 
-@test "frames that wait in the queue leave whole and in order once the pipe is read" {
+@test "when the pipe is read again, the frames in the queue leave whole and in order" {
   start_stalled -u -l 0
   "$peer" blast 300 1200 127.0.0.1 "$port"
   wait_until all_counted 300
@@ -58,7 +60,7 @@ read_all() {
   seq 0 299 | cmp - numbers
 }
 
-@test "replies go on while the other direction is stalled" {
+@test "replies still arrive while the other direction is stalled" {
   mkfifo in
   exec 8<>in
   start_stalled <in
@@ -71,7 +73,7 @@ read_all() {
   expect_equal "$(cat ask.out)" answer
 }
 
-@test "SIGTERM while the reader is slow: whole frames already taken are flushed" {
+@test "after SIGTERM, enc still writes the queued frames to a slow reader" {
   start_stalled -u -l 0 -t 1000
   "$peer" blast 300 1200 127.0.0.1 "$port"
   wait_until all_counted 300
@@ -82,7 +84,7 @@ read_all() {
   wait_until has_bytes stream $((300 * 1208))
 }
 
-@test "SIGTERM while nobody reads ends within the linger time, and a second signal at once" {
+@test "if nobody reads, enc ends within the linger time after SIGTERM, and at once after a second signal" {
   start_stalled -u -l 0 -t 0
   "$peer" blast 300 1200 127.0.0.1 "$port"
   wait_until all_counted 300
@@ -114,7 +116,7 @@ gone_after_another_signal() {
   expect_said enc.err "closed the pipe inside a frame"
 }
 
-@test "nothing wakes an idle tunnel" {
+@test "an idle tunnel does not wake up" {
   start_peer echo echo
   start_enc enc 0 -- sh -c "echo \$\$ >dec.pid; exec '$dec' 127.0.0.1:$port"
   expect_equal "$(ask "$port" hello)" hello
@@ -130,7 +132,7 @@ is_asleep() {
 }
 
 @test "a far side that begins with tag 65535 and never acknowledges gets all replies" {
-  # Such is a recording of a stream with a way back, and whoever knows data frames only.
+  # The replay of a recording never acknowledges, nor does a program that knows only data frames.
   start_peer echo echo
   big=$(printf 'x%.0s' {1..1000})
   mkfifo in
@@ -142,7 +144,7 @@ is_asleep() {
   exec 9>&-
 }
 
-@test "enc and a far side that never says anything: what is held back at first comes too" {
+@test "if the far side never says anything, enc still sends the frames that it keeps back at first" {
   start_enc enc 0 -- sh -c 'cat >stream; :'
   "$peer" blast 30 1000 127.0.0.1 "$port"
   wait_until has_bytes stream $((30 * 1008))

@@ -1,9 +1,9 @@
 #!/usr/bin/env bats
-# Goal: a reply reaches the client that asked, or nobody, whatever happens to ports, tags and sockets.
+# Goal: a reply reaches the client that asked or no client, whatever happens to ports, tags and sockets.
 load helpers
 bats_require_minimum_version 1.5.0
 
-# with_ports FIRST LAST FUNCTION: runs it in a network of its own that has these local ports.
+# with_ports FIRST LAST FUNCTION: runs FUNCTION in its own network, which has only these local ports.
 with_ports() {
   own_network bash -c "source '$BATS_TEST_DIRNAME/helpers.bash'
     $(declare -f "$3" late_answers exhausted_ports)
@@ -14,7 +14,8 @@ with_ports() {
     $3"
 }
 
-# late_answers IDLE [OPTION OF dec]...: many clients ask a target that answers after 50 ms.
+# late_answers IDLE [OPTION OF dec]...: many clients ask a target that answers after 50 ms. Flows of
+# enc expire after IDLE seconds.
 late_answers() {
   local idle=$1
   shift
@@ -23,7 +24,7 @@ late_answers() {
   "$peer" crowd 3000 "$port" >crowd.out
 }
 
-@test "through few sockets: a late answer reaches only the client that asked" {
+@test "with few sockets, a late answer reaches only the client that asked" {
   late_answers 300 -n 20
   expect_equal "$(cat crowd.out)" "20 of 3000 answered"
   expect_said enc.err "no socket could be opened"
@@ -33,10 +34,10 @@ few_ports() {
   late_answers 0.04
 }
 
-@test "through few local ports, with CLOSE: a late answer reaches only the client that asked" {
+@test "with few local ports and CLOSE, a late answer reaches only the client that asked" {
   with_ports 40000 40099 few_ports
   expect_said enc.err "uott-dec: flow 65535: closed"
-  expect_equal "$(grep -c 'uott-dec: flow .* new' enc.err)" 50 # half of the ports are the host's
+  expect_equal "$(grep -c 'uott-dec: flow .* new' enc.err)" 50 # dec leaves the host the other half
 }
 
 two_runs() {
@@ -53,7 +54,7 @@ END
   wait_until has_bytes stream 140
 }
 
-@test "with -r: answers to the questions of one run do not reach the clients of the next" {
+@test "with -r, answers to the questions of one run do not reach the clients of the next run" {
   with_ports 40000 40043 two_runs
   expect_equal "$(grep -ao second stream | wc -l)" 10
   expect_equal "$(grep -ac first stream)" 0
@@ -66,11 +67,11 @@ one_of_two_ports() {
   done
 }
 
-@test "dec never has its target's own port, so that no client hears its own question" {
+@test "dec never uses the port of its target, so no client gets its own question back" {
   with_ports 40000 40001 one_of_two_ports
 }
 
-@test "a reply that waits when its flow expires is still sent" {
+@test "dec still sends a reply that waits when its flow expires" {
   start_peer hold hold
   mkfifo in
   exec 9<>in
@@ -87,7 +88,7 @@ one_of_two_ports() {
   frame 1 question | cmp - dec.out
 }
 
-@test "without control frames a flow that expires takes its waiting frames along" {
+@test "without control frames, the waiting frames of a flow are dropped when it expires" {
   start_with_clock enc "$enc" -v -l 0 -i 10 127.0.0.1:0 -- sleep 1000
   wait_until said enc.err "listening on"
   port=$(listening_port enc.err)
@@ -97,11 +98,12 @@ one_of_two_ports() {
   [ "$(counter enc.err queued)" -ge 3 ]
   move_clock 11
   wait_until said enc.err "flow 65535: expired"
-  dropped() { kill -USR1 "$pid" && pause && [ "$(counter enc.err queued)" -le 1 ]; } # one is cut
+  # One frame may stay: a part of it has left.
+  dropped() { kill -USR1 "$pid" && pause && [ "$(counter enc.err queued)" -le 1 ]; }
   wait_until dropped
 }
 
-# exhausted_ports [OPTION OF dec]...: more flows are wanted than there are ports.
+# exhausted_ports [OPTION OF dec]...: more clients ask than there are ports.
 exhausted_ports() {
   start_peer echo echo
   start_with_clock enc "$enc" -v 0.0.0.0:0 -- "$dec" -v -n 1000 "$@" "127.0.0.1:$port"
@@ -118,7 +120,7 @@ exhausted_ports_of_an_address() {
   exhausted_ports -b 127.0.0.1
 }
 
-@test "where no local port is left, an idle flow makes room" {
+@test "if no local port is left, an idle flow makes room" {
   with_ports 40000 40049 exhausted_ports
   with_ports 40000 40049 exhausted_ports_of_an_address
 }

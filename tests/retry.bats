@@ -1,9 +1,9 @@
 #!/usr/bin/env bats
-# Goal: with -r the tunnel outlives its transport, and clients notice a pause at most.
+# Goal: with -r the tunnel survives the end of its transport, and clients notice only a pause.
 load helpers
 bats_require_minimum_version 1.5.0
 
-# The reply, or nothing where the transport was just away.
+# Prints the reply, or nothing if the transport does not run just now.
 ask_again() { # PORT SECONDS
   printf hello | timeout "$2" "$peer" send 127.0.0.1 "$1" || :
 }
@@ -12,11 +12,11 @@ is_answered() {
   [ "$(ask_again "$1" 0.5)" = hello ]
 }
 
-ran() { # COUNT: whether COMMAND has been run that often
+ran() { # COUNT: whether COMMAND has run that often
   [ "$(wc -l <runs)" -ge "$1" ]
 }
 
-# A COMMAND that notes its process id in "runs".
+# Prints the words of a COMMAND that writes its process id into "runs" and runs its arguments.
 noted() {
   # shellcheck disable=SC2016 # for sh
   printf '%s\n' sh -c 'echo $$ >>runs; exec "$@"' sh
@@ -27,7 +27,7 @@ start_retrying() { # ARG... -- COMMAND...
   start_enc enc -t 0.1 -r0.05 "$@"
 }
 
-@test "a killed dec is run again, and the client keeps its flow" {
+@test "when dec is killed, enc runs it again, and the client keeps its flow" {
   start_peer echo echo
   mapfile -t note < <(noted)
   start_retrying 0 -- "${note[@]}" "$dec" -v "127.0.0.1:$port"
@@ -46,13 +46,13 @@ start_retrying() { # ARG... -- COMMAND...
   expect_said enc.err "ended with status 137: running it again in 0."
 }
 
-@test "a COMMAND that cannot be run at all is not run again" {
+@test "-r does not run a COMMAND again that cannot be run" {
   run -127 "$enc" -r 127.0.0.1:0 -- no-such-command
   run -127 "$enc" -r 127.0.0.1:0 -- sh -c 'exit 127'
   run -126 "$dec" -r 127.0.0.1:9 -- sh -c 'exit 126'
 }
 
-@test "a signal ends the program while it waits for the next try, with status 0" {
+@test "a signal ends the program with status 0 while it waits for the next run" {
   start enc "$enc" -v -r1000 127.0.0.1:0 -- sh -c 'exit 3'
   wait_until said enc.err "ended with status 3: running it again"
   kill "$pid"
@@ -60,9 +60,9 @@ start_retrying() { # ARG... -- COMMAND...
   expect_equal "$status" 0
 }
 
-@test "COMMAND that ends at every byte of the way back: replies are whole, or do not come" {
+@test "COMMAND ends at each byte of the way back: a reply comes whole or not at all" {
   start_peer echo echo
-  # Run n passes n bytes: HELLO, ACK and one reply are 39.
+  # Run n lets n bytes pass. HELLO, ACK and one reply have 39 bytes.
   start_retrying 0 -- bash -c 'n=$(wc -l <runs); echo >>runs; "$0" -t 0 "$1" | head -c "$n"' \
     "$dec" "127.0.0.1:$port"
   port=$(listening_port enc.err)
@@ -74,7 +74,7 @@ start_retrying() { # ARG... -- COMMAND...
   expect_not_said enc.err corrupt
 }
 
-@test "COMMAND that ends at every byte of the way there: no half frame leaks into the next stream" {
+@test "COMMAND ends at each byte of the way there: no half frame gets into the next stream" {
   start_peer echo echo
   start_retrying 0 -- bash -c 'n=$(wc -l <runs); echo >>runs; head -c "$n" | "$0" -t 0 "$1"' \
     "$dec" "127.0.0.1:$port"
@@ -87,7 +87,7 @@ start_retrying() { # ARG... -- COMMAND...
   expect_not_said enc.err corrupt
 }
 
-@test "each stream begins with tag 65535, whichever client is the first to send" {
+@test "each stream begins with tag 65535, whichever client sends first" {
   start_retrying 0 -- sh -c 'echo >>runs; n=$(wc -l <runs); head -c 13 >"stream$n"; [ $n -lt 3 ] || exec sleep 1000'
   printf first | "$peer" post 127.0.0.1 "$port"
   wait_until [ -e stream1 ]
@@ -101,11 +101,11 @@ start_retrying() { # ARG... -- COMMAND...
   frame 65535 third | cmp - stream3
 }
 
-@test "datagrams that arrive while COMMAND is away wait for it, but not longer than 1 s" {
+@test "datagrams that arrive between two runs of COMMAND wait for up to 1 s" {
   start_with_clock enc "$enc" -v -r1000 127.0.0.1:0 -- \
     sh -c '[ -e ready ] || exit 3; exec cat 3>&1 >stream' # the way back stays open
   has_failed() { [ "$(grep -c "running it again" enc.err)" -ge "$1" ]; }
-  for failure in 1 2 3 4 5 6 7 8; do # so that the next wait is some ten seconds
+  for failure in 1 2 3 4 5 6 7 8; do # until the next wait is about ten seconds
     wait_until has_failed "$failure"
     move_clock 60
   done
@@ -129,7 +129,7 @@ counted() { # KEY VALUE
   [ "$(counter enc.err "$1")" = "$2" ]
 }
 
-@test "a reply that arrives with the end of one stream does not get into the next" {
+@test "a reply that arrives when one stream ends does not get into the next stream" {
   start_peer target hold
   local target=$pid
   start dec "$dec" -v -r1 "127.0.0.1:$port" -- bash -c '
@@ -154,7 +154,7 @@ counted() { # KEY VALUE
   expect_said dec.err "drop_pipe_closed=1"
 }
 
-@test "a dead transport is found after 45 s of silence: without -r it is an error" {
+@test "without -r, a transport that is silent for 45 s is an error" {
   start_peer echo echo
   mapfile -t note < <(noted)
   : >runs
@@ -174,7 +174,7 @@ counted() { # KEY VALUE
   wait_until is_gone "$(cat runs)"
 }
 
-@test "a dead transport is killed and run again with -r, and the client is served" {
+@test "-r kills a dead transport and runs it again, and the client gets replies" {
   start_peer echo echo
   mapfile -t note < <(noted)
   : >runs
@@ -191,7 +191,7 @@ counted() { # KEY VALUE
   expect_said enc.err "the transport is dead"
 }
 
-@test "uott-dec TARGET -r -- COMMAND: the other way round" {
+@test "dec with -r runs enc again as its COMMAND" {
   start_peer echo echo
   mapfile -t note < <(noted)
   : >runs
@@ -205,14 +205,14 @@ counted() { # KEY VALUE
   expect_said dec.err "flow 65535: closed"
 }
 
-@test "COMMAND finds the limit of open files that we found, each time it is run" {
+@test "each run of COMMAND gets the limit of open files that enc started with" {
   : >runs
   start enc bash -c 'ulimit -Sn 300; exec "$0" -v -r0.1 -u 127.0.0.1:0 -- sh -c "ulimit -Sn >>runs; exit 3"' "$enc"
   wait_until ran 3
   expect_equal "$(sort -u runs)" 300
 }
 
-@test "dec whose flows took all descriptors runs COMMAND again all the same" {
+@test "dec runs COMMAND again even if its flows use all descriptors" {
   start_peer echo echo
   : >runs
   start dec bash -c 'ulimit -n 32; exec "$0" -v -r0.05 "$@"' "$dec" "127.0.0.1:$port" -- \
@@ -221,7 +221,7 @@ counted() { # KEY VALUE
   expect_not_said dec.err "Too many open files"
 }
 
-@test "while a COMMAND that ignores SIGTERM ends, datagrams are queued and signals are heard" {
+@test "while enc waits for the end of a COMMAND that ignores SIGTERM, it queues datagrams and answers SIGUSR1" {
   start_retrying -l 0 -t 0.1 0 -- bash -c 'trap "" TERM; echo $$ >>runs; printf corrupt-from-here; printf "%070000d" 0
     [ "$(wc -l <runs)" -gt 1 ] || while :; do read -rt 0.05 <> <(:); done
     exec cat 3>&1 >stream'
@@ -235,7 +235,7 @@ counted() { # KEY VALUE
   counted drop_kernel 0
 }
 
-@test "what may pass is tried again, also at the first start; what cannot pass is not" {
+@test "-r tries again after an error that may pass, even at the first start, but not after a permanent one" {
   cp "$(type -P true)" busy
   exec 8>>busy # a program that is being written: ETXTBSY
   start enc "$enc" -v -r0.05 127.0.0.1:0 -- ./busy
@@ -249,7 +249,7 @@ counted() { # KEY VALUE
   run -126 "$enc" -r 127.0.0.1:0 -- /dev/null
 }
 
-@test "SIGUSR1 prints the counters also while the queue drains at the end" {
+@test "SIGUSR1 prints the counters even while the queue empties at the end" {
   start_enc enc -t 30 -l 0 0 -- sleep 1000
   for _ in 1 2 3 4 5; do head -c 30000 /dev/zero | "$peer" post 127.0.0.1 "$port"; done
   wait_until counted udp_in 5
@@ -258,7 +258,7 @@ counted() { # KEY VALUE
   kill -USR1 "$pid"
   printed() { [ "$(grep -c udp_in enc.err)" -gt "$before" ]; }
   wait_until printed
-  kill "$pid" # once more: no patience any longer
+  kill "$pid" # the second signal stops the wait
   finish "$pid"
   expect_equal "$status" 0
 }

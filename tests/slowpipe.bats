@@ -1,12 +1,12 @@
 #!/usr/bin/env bats
-# Goal: the slow pipe of the tests changes no byte, ends as its command does, and stalls one way only.
-# Its rate and delay are measured by tests/bench/latency.
+# Goal: the slow pipe of the tests changes no byte, ends with the status of its command, and stalls in
+# one direction only. tests/bench/latency measures its rate and delay.
 load helpers
 bats_require_minimum_version 1.5.0
 
 slowpipe=$BUILD/tests/slowpipe
 
-@test "bytes arrive as they were sent, both ways, whatever the rate, delay, jitter and buffer" {
+@test "bytes arrive unchanged, both ways, with any rate, delay, jitter and buffer" {
   head -c 300000 /dev/urandom >sent
   for settings in "" "-d 20" "-d 5 -j 20" "-b 100" "-r 20000000" "-r 50000000 -d 20 -j 10 -b 5000" \
     "-r 1000000 -s 0.01:50000000 -s 0.02:0 -s 0.04:30000000"; do
@@ -16,11 +16,11 @@ slowpipe=$BUILD/tests/slowpipe
   done
 }
 
-@test "the end of input reaches the command after all that was held" {
+@test "the end of input reaches the command after all bytes that the pipe holds" {
   expect_equal "$(printf hello | "$slowpipe" -d 50 -r 8000 sh -c 'cat; echo " and the end"')" "hello and the end"
 }
 
-@test "what the command said before it ended is delivered, even if a child of its own holds the pipe" {
+@test "the output of the command arrives, even if a child of the command still holds the pipe" {
   expect_equal "$("$slowpipe" -d 50 -b 3 sh -c 'echo hello; sleep 60 & echo $! >id')" hello
   kill "$(cat id)"
 }
@@ -41,7 +41,7 @@ slowpipe=$BUILD/tests/slowpipe
   run -2 "$slowpipe" -s 5:1, true
 }
 
-@test "SIGTERM is handed on to the command, even while much is held" {
+@test "the command gets SIGTERM too, even while the pipe holds many bytes" {
   start slow "$slowpipe" -r 8000 sh -c 'echo $$ >id; exec sleep 60' </dev/zero
   wait_until [ -s id ]
   kill "$pid"
@@ -50,24 +50,24 @@ slowpipe=$BUILD/tests/slowpipe
   is_gone "$(cat id)"
 }
 
-@test "no more is taken than the buffer holds" {
+@test "the slow pipe reads no more than its buffer holds" {
   head -c 100000 /dev/zero >file
   start slow "$slowpipe" -r 1 -b 5000 sleep 60 <file
   wait_until grep -q 'pos:.5000$' "/proc/$pid/fdinfo/0"
 }
 
-@test "a reader that goes away ends the command" {
+@test "when the reader ends, the command ends" {
   "$slowpipe" -d 10 sh -c 'yes; echo $? >status' | head -n 1 >first
   expect_equal "$(cat first)" y
   wait_until [ -s status ]
 }
 
-@test "one way goes on while the other is stalled" {
+@test "one direction goes on while the other is stalled" {
   start slow "$slowpipe" -b 1000 sh -c 'echo hello; exec sleep 60' </dev/zero
   wait_until said slow.out hello
 }
 
-@test "datagrams go through it both ways" {
+@test "datagrams pass through it both ways" {
   start_peer echo echo
   start_enc enc 0 -- "$slowpipe" -r 10000000 -d 5 -j 5 "$dec" "127.0.0.1:$port"
   expect_equal "$(ask "$port" "there and back")" "there and back"

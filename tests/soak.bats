@@ -1,10 +1,10 @@
 #!/usr/bin/env bats
-# Goal: clients that come and go, and a COMMAND that is killed at random, for SOAK_SECONDS (10):
-# everybody is served again, and every counter adds up.
+# Goal: clients come and go and COMMAND is killed at random, for SOAK_SECONDS (10). After that clients
+# still get replies, and the counters add up.
 load helpers
 bats_require_minimum_version 1.5.0
 
-# Whether a line of counters accounts for everything that came in, and for all flows.
+# Whether the sums in a line of counters are right, for all that came in and for all flows.
 adds_up() { # LINE
   awk -v line="$1" 'BEGIN {
     count = split(line, words, " ")
@@ -42,7 +42,7 @@ one_round() {
   pause
 }
 
-@test "clients come and go, COMMAND is killed at random: every counter adds up" {
+@test "the counters add up while clients come and go and COMMAND is killed at random" {
   start_peer echo echo
   : >runs
   # shellcheck disable=SC2016 # for sh

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# Goal: the one-liners of the README work through the real programs they name.
+# Goal: the one-liners of the README work with the real programs that they name.
 load helpers
 bats_require_minimum_version 1.5.0
 
@@ -14,7 +14,7 @@ teardown_file() {
   stop_all
 }
 
-# An sshd of our own on a free port of loopback, with its own keys; "ssh -F ssh_config host" gets in.
+# Starts an sshd with its own keys on a free port of loopback. "ssh -F ssh_config host" logs in.
 start_sshd() {
   local dir=$PWD port
   : >pids
@@ -63,7 +63,7 @@ start_dnsmasq() {
   wait_until said dnsmasq.err "started"
 }
 
-ssh_to() { # HOST: the words that run a command there
+ssh_to() { # HOST: prints the words that run a command there
   echo ssh -T -F "$BATS_FILE_TMPDIR/ssh_config" "$1"
 }
 
@@ -89,7 +89,7 @@ resolves() { # PORT NAME
   expect_equal "$status" 0
 }
 
-@test "200 queries from 200 ports are all answered through ssh" {
+@test "200 queries from 200 ports all get answers through ssh" {
   # shellcheck disable=SC2046 # words
   start_enc enc 0 -- $(ssh_to host) "$dec" "$(dns)"
   for i in $(seq 200); do echo "name$i.lab.test"; done >names
@@ -116,7 +116,7 @@ resolves() { # PORT NAME
   resolves "$port" name.lab.test
 }
 
-# The left end of a pipeline, which stop_all can end.
+# Runs enc as the left end of a pipeline. stop_all can end it.
 one_way_enc() {
   "$enc" -v -u 127.0.0.1:0 2>enc.err 3>&- &
   echo $! >>pids
@@ -136,29 +136,29 @@ one_way_enc() {
   expect_equal "$(cat got)" onetwothree
 }
 
-@test "ssh that cannot log in hands its status through" {
+@test "if ssh cannot log in, enc ends with the status of ssh" {
   run -255 "$enc" 127.0.0.1:0 -- ssh -T -F "$BATS_FILE_TMPDIR/ssh_config" -l no-such-user host true
 }
 
-@test "a command that is not there on the far side is told by ssh's status 127" {
+@test "if the far side does not have the command, enc ends with status 127 of ssh" {
   # shellcheck disable=SC2046 # words
   run -127 "$enc" 127.0.0.1:0 -- $(ssh_to host) no-such-dec
   [[ $output == *"no-such-dec"* ]]
 }
 
-@test "noise of a login does not hurt" {
+@test "enc skips the noise of a login and reports it" {
   # shellcheck disable=SC2046 # words
   start_enc enc 0 -- $(ssh_to host) "echo 'Welcome to host'; exec $dec $(dns)"
   resolves "$port" name.lab.test
   expect_said enc.err 'skipped 16 bytes that are no frame: "Welcome to host\n"'
 }
 
-@test "ssh -tt, a terminal in the way, is told" {
+@test "with ssh -tt, dec reports the terminal in the way" {
   run -2 "$enc" 127.0.0.1:0 -- ssh -tt -F "$BATS_FILE_TMPDIR/ssh_config" host "$dec" "$(dns)"
   [[ $output == *"is a terminal"*"ssh -T"* ]]
 }
 
-@test "a terminal in the way that turns LF into CR LF is told" {
+@test "enc reports a terminal in the way that turns LF into CR LF" {
   start_peer echo echo
   start_enc enc 0 -- ssh -tt -F "$BATS_FILE_TMPDIR/ssh_config" host \
     "stty raw -echo; stty opost onlcr; echo >$PWD/ready; cat | '$dec' 127.0.0.1:$port | cat"
@@ -169,14 +169,14 @@ one_way_enc() {
   expect_said enc.err "a terminal in the way turns LF into CR LF: use ssh -T"
 }
 
-@test "socat joins the two with EXEC on both sides" {
+@test "socat joins enc and dec with EXEC on both sides" {
   start_peer echo echo
   start socat socat "EXEC:'$enc -v 0'" "EXEC:'$dec 127.0.0.1 $port'"
   wait_until said socat.err "listening on"
   expect_equal "$(ask "$(listening_port socat.err)" "through socat")" "through socat"
 }
 
-@test "socat TCP-LISTEN,fork serves two clients, each with a dec of its own; nc brings them" {
+@test "socat TCP-LISTEN,fork serves two clients that come through nc, each with its own dec" {
   start_peer echo echo
   target=$port
   tcp=$("$peer" free-port)
@@ -202,7 +202,7 @@ one_way_enc() {
   expect_equal "$(cat got)" last
 }
 
-@test "a stream that counts its tags from 0, as the original's client does, is served both ways" {
+@test "dec answers a stream that counts its tags from 0, as the client of the original does" {
   start_peer echo echo
   mkfifo in
   exec 9<>in
@@ -214,7 +214,7 @@ one_way_enc() {
   cmp wanted dec.out || cmp other_order dec.out
 }
 
-@test "record with tee and replay from the file: what is replayed is what was sent" {
+@test "a replay of a recording by tee sends the same datagrams again" {
   start_peer live collect 50 live
   live=$pid target=$port
   one_way_enc | tee capture 3>&- | "$dec" -u "127.0.0.1:$target" 3>&- &
@@ -239,7 +239,7 @@ one_way_enc() {
   seq 0 49 | cmp - numbers
 }
 
-@test "make static links programs without shared libraries of under 150 KB that work" {
+@test "the programs of make static work, are smaller than 150 KB and need no shared libraries" {
   make -s -C "$BATS_TEST_DIRNAME/.." static BUILD="$PWD/static" SAN= PORTABLE=
   for program in static/uott-enc static/uott-dec; do
     [ "$(wc -c <$program)" -lt 150000 ]
@@ -251,7 +251,7 @@ one_way_enc() {
   expect_equal "$(ask "$port" static)" static
 }
 
-@test "make install honours DESTDIR and PREFIX" {
+@test "make install uses DESTDIR and PREFIX" {
   make -s -C "$BATS_TEST_DIRNAME/.." install DESTDIR="$PWD/root" PREFIX=/usr SAN= PORTABLE=
   for file in bin/uott-enc bin/uott-dec share/man/man1/uott-enc.1 share/man/man1/uott-dec.1 share/man/man5/uott.5; do
     [ -s "root/usr/$file" ]
@@ -259,7 +259,7 @@ one_way_enc() {
   root/usr/bin/uott-enc --version
 }
 
-@test "-r: the DNS server is reached again after ssh, sshd's child and dec were killed" {
+@test "with -r, the DNS server answers again after ssh, the child of sshd and dec were killed" {
   # shellcheck disable=SC2046 # words
   start_enc enc -r0.5 0 -- $(ssh_to host) "echo \$\$ >>'$PWD/runs'; exec '$dec' $(dns)"
   enc_pid=$pid
