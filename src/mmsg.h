@@ -1,7 +1,7 @@
 /*
- * recvmmsg(2), sendmmsg(2), UDP_SEGMENT and UDP_GRO, as far as the system has them (Linux does):
- * many datagrams a call. Elsewhere one a call; who calls goes on until nothing is left, so only
- * speed is lost.
+ * recvmmsg(2), sendmmsg(2), UDP_SEGMENT and UDP_GRO where the system has them, as Linux does: many
+ * datagrams a call. Elsewhere a call takes one datagram. Callers go on until nothing is left, so
+ * only speed is lost.
  */
 #ifndef MMSG_H
 #define MMSG_H

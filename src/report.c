@@ -67,9 +67,6 @@ uint64_t report_turn(struct report *report, uint64_t now_us)
 void report_end(struct report *report)
 {
 	tell_drops(report, UINT64_MAX); /* however short ago the last report was */
-	if (report->is_wanted)
-		show_counters(report, LOG_ERROR);
-	else
-		show_counters(report, LOG_DETAIL);
+	show_counters(report, report->is_wanted ? LOG_ERROR : LOG_DETAIL);
 	log_end_status();
 }

@@ -258,10 +258,10 @@ void stream_reader_is_gone(struct stream *stream)
 
 uint64_t stream_deadline_us(const struct stream *stream, uint64_t now_us)
 {
-	uint64_t deadline_us = control_deadline_us(&stream->control, !may_write(stream));
+	bool can_write = may_write(stream);
+	uint64_t sender_us = can_write ? sender_deadline_us(&stream->sender, now_us) : UINT64_MAX;
 
-	return may_write(stream) ? min_u64(deadline_us, sender_deadline_us(&stream->sender, now_us))
-				 : deadline_us;
+	return min_u64(sender_us, control_deadline_us(&stream->control, !can_write));
 }
 
 bool stream_is_dead(const struct stream *stream, uint64_t now_us)

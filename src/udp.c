@@ -214,8 +214,8 @@ bool batch_is_full(const struct batch *batch)
 }
 
 /*
- * A batch of messages like the last ones is to hold about as much as the largest pipe: more would
- * keep the reader of that waiting for nothing, and would go through colder memory.
+ * A batch of messages like the last ones holds about as much as the largest pipe. With more, the
+ * reader of the pipe would wait for nothing, and the memory would have left the cache.
  */
 static void fit_limit(struct batch *batch, size_t received, size_t bytes)
 {
@@ -443,8 +443,7 @@ static void learn_limit(int error, uint16_t length, uint16_t *segment_max)
 		*segment_max = 0;
 }
 
-/* A message failed. Returns whether to try again: the error may only tell of an earlier datagram.
- */
+/* A message failed. Returns whether to try again: the error may tell of an earlier datagram. */
 static bool note_send_error(bool is_second_try, struct counters *counters)
 {
 	if (errno == EAGAIN || is_second_try)

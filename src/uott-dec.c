@@ -87,6 +87,7 @@ static bool detain(struct dec *dec, const struct flow *flow)
 		!quarantine_add(&dec->quarantine, flow->socket, dec->tunnel.now_us))
 		return false;
 	udp_stop_receiving(flow->socket);
+	plan_expiry(dec);
 	return true;
 }
 
@@ -101,7 +102,6 @@ static void close_flow(struct dec *dec, struct flow *flow, enum counter cause)
 		close(flow->socket);
 	flow_remove(&dec->flows, flow);
 	tunnel_flow_removed(&dec->tunnel, flow_count(&dec->flows), cause);
-	plan_expiry(dec);
 }
 
 static void expire_flows(struct dec *dec)
@@ -189,7 +189,7 @@ static void answer_close(struct dec *dec, uint16_t tag)
 	stream_close_flow(&dec->stream, tag, dec->tunnel.now_us);
 }
 
-/* Returns the flow of that tag, which is used now; or NULL if there can be none. */
+/* Returns the flow of the tag, which is used now; or NULL if there can be none. */
 static struct flow *flow_of_tag(struct dec *dec, uint16_t tag)
 {
 	struct flow *flow = flow_find_tag(&dec->flows, tag);

@@ -34,83 +34,56 @@ struct enc {
 	bool far_side_is_gone;
 };
 
-/* Whether the host has nothing of that address family, so that another one does as well. */
+/* Whether the host does not have this address family, so that another one does as well. */
 static bool is_family_missing(int error)
 {
 	return error == EAFNOSUPPORT || error == EADDRNOTAVAIL;
 }
 
-static int listen_on(const struct address *address, bool dual_stack)
+/* The addresses that may be bound, best first. "*" without -4 or -6 is one socket for both. */
+static size_t listen_addresses(const struct options *options, bool dual_stack,
+	struct address addresses[static LISTEN_ADDRESSES_MAX])
 {
-	int socket = udp_open_bound(address, dual_stack);
-	int error = errno;
-	char text[ADDRESS_TEXT_SIZE];
-
-	if (socket < 0)
-		log_line(LOG_ERROR, "cannot listen on %s: %s", address_format(address, text),
-			strerror(error));
-	return socket;
-}
-
-/*
- * "*" without -4 or -6 is one IPv6 socket that takes IPv4, too; on a host without IPv6 it is
- * 0.0.0.0. It is not if only the IPv6 port is taken: then half of the clients would find somebody
- * else there.
- */
-static int listen_on_all(const struct host_port *name)
-{
-	struct address address;
+	int family = options->family;
 	char error[ADDRESS_ERROR_SIZE];
-	int socket;
+	size_t count = 0;
 
-	if (address_resolve(name, AF_INET6, &address, 1, error) == 1) {
-		socket = udp_open_bound(&address, true);
-		if (socket >= 0)
-			return socket;
-		if (!is_family_missing(errno))
-			return listen_on(&address, true);
+	if (dual_stack) {
+		count = address_resolve(&options->address, AF_INET6, addresses, 1, error);
+		family = AF_INET; /* for a host without IPv6 */
 	}
-	if (address_resolve(name, AF_INET, &address, 1, error) == 1)
-		return listen_on(&address, false);
-	log_line(LOG_ERROR, "%s", error);
-	return -1;
+	count += address_resolve(
+		&options->address, family, addresses + count, LISTEN_ADDRESSES_MAX - count, error);
+	if (count == 0)
+		log_line(LOG_ERROR, "%s", error);
+	return count;
 }
 
 /*
- * A name may have several addresses: listens on the best one whose family the host has, and says
- * that it is not all of them.
+ * Listens on the first address whose family the host has; one whose port is taken is not passed
+ * over, since clients would find somebody else there. Returns the socket, or -1 after a message.
  */
-static int listen_on_name(const struct options *options)
-{
-	struct address addresses[LISTEN_ADDRESSES_MAX];
-	char error[ADDRESS_ERROR_SIZE], text[ADDRESS_TEXT_SIZE];
-	size_t count = address_resolve(
-		&options->address, options->family, addresses, LISTEN_ADDRESSES_MAX, error);
-	size_t i = 0;
-	int socket;
-
-	if (count == 0) {
-		log_line(LOG_ERROR, "%s", error);
-		return -1;
-	}
-	do
-		socket = udp_open_bound(&addresses[i++], false);
-	while (socket < 0 && is_family_missing(errno) && i < count);
-	if (socket < 0)
-		return listen_on(&addresses[i - 1], false); /* which says why not */
-	if (count > 1)
-		log_line(LOG_WARNING, "'%s' has %zu addresses: listening on %s alone",
-			options->address.host, count, address_format(&addresses[i - 1], text));
-	return socket;
-}
-
-/* Returns the socket, or -1 after a message. */
 static int listen_for_datagrams(const struct options *options)
 {
-	bool is_any = strcmp(options->address.host, "*") == 0;
+	struct address addresses[LISTEN_ADDRESSES_MAX];
+	char text[ADDRESS_TEXT_SIZE];
+	bool dual_stack = options->family == AF_UNSPEC && strcmp(options->address.host, "*") == 0;
+	size_t count = listen_addresses(options, dual_stack, addresses), tried = 0;
+	int socket = -1, error = EAFNOSUPPORT;
 
-	return is_any && options->family == AF_UNSPEC ? listen_on_all(&options->address)
-						      : listen_on_name(options);
+	while (socket < 0 && tried < count && is_family_missing(error)) {
+		socket = udp_open_bound(&addresses[tried++], dual_stack);
+		error = errno;
+	}
+	if (count == 0)
+		return -1;
+	address_format(&addresses[tried - 1], text);
+	if (socket < 0)
+		log_line(LOG_ERROR, "cannot listen on %s: %s", text, strerror(error));
+	else if (count > 1 && !dual_stack)
+		log_line(LOG_WARNING, "'%s' has %zu addresses: listening on %s alone",
+			options->address.host, count, text);
+	return socket;
 }
 
 /* Announces the port if the system chose it. */
