@@ -534,6 +534,9 @@ static void take_status(struct tunnel *tunnel)
 
 int tunnel_close(struct tunnel *tunnel)
 {
+	/* A ^C also ends COMMAND, and we may have noticed that first. */
+	if (signals_read(tunnel->signals) & SIGNALS_END)
+		tunnel->was_asked = true;
 	if (tunnel->options->command)
 		take_status(tunnel);
 	else if (tunnel->reader_left && !tunnel->was_asked)

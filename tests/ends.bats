@@ -274,17 +274,32 @@ END
   expect_said full.err "cannot write frames: No space left on device"
 }
 
-@test "a ^C that also ends COMMAND is no error, even inside a frame" {
-  start enc setsid env --default-signal=INT "$enc" -v 0 -- sleep 1000
-  wait_until said enc.err "listening on"
-  port=$(listening_port enc.err)
-  for _ in 1 2 3 4 5; do head -c 30000 /dev/zero | "$peer" post 127.0.0.1 "$port"; done
-  kill -USR1 "$pid"
-  wait_until said enc.err "udp_in=5 "
+# ctrl_c: sends SIGINT to enc and its COMMAND. enc hears of both at once.
+ctrl_c() {
+  local command_pid
+  command_pid=$(pgrep -P "$pid")
+  kill -STOP "$pid"
+  wait_until in_state T "$pid"
   kill -INT -- "-$pid"
-  finish "$pid"
-  expect_equal "$status" 0
-  expect_not_said enc.err "inside a frame"
+  wait_until in_state Z "$command_pid"
+  kill -CONT "$pid"
+}
+
+@test "a ^C that also ends COMMAND is no error, even inside a frame" {
+  for datagrams in 0 5; do
+    start enc setsid env --default-signal=INT "$enc" -v 0 -- sleep 1000
+    wait_until said enc.err "listening on"
+    port=$(listening_port enc.err)
+    for ((i = 0; i < datagrams; i++)); do
+      head -c 30000 /dev/zero | "$peer" post 127.0.0.1 "$port"
+    done
+    kill -USR1 "$pid"
+    wait_until said enc.err "udp_in=$datagrams "
+    ctrl_c
+    finish "$pid"
+    expect_equal "$status" 0
+    expect_not_said enc.err "inside a frame"
+  done
 }
 
 @test "enc ends with the status of a COMMAND that has stopped reading" {

@@ -57,6 +57,11 @@ is_gone() {
   ! kill -0 "$1" 2>/dev/null
 }
 
+# in_state LETTER PID: R runs, S sleeps, T is stopped, Z has ended.
+in_state() {
+  grep -q "^State:.$1" "/proc/$2/status"
+}
+
 has_bytes() { # FILE COUNT
   [ "$(wc -c <"$1")" -ge "$2" ]
 }

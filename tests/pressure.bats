@@ -128,7 +128,7 @@ gone_after_another_signal() {
 }
 
 is_asleep() {
-  grep -q '^State:.S' "/proc/$pid/status" && grep -q '^State:.S' "/proc/$(cat dec.pid)/status"
+  in_state S "$pid" && in_state S "$(cat dec.pid)"
 }
 
 @test "a far side that begins with tag 65535 and never acknowledges gets all replies" {
