@@ -29,10 +29,10 @@ void command_init(struct command *command, char *const *argv, uint64_t max_wait_
 
 /*
  * Starts argv[0], looked for in PATH, without a shell, in this process group, with our standard
- * error. *input becomes a descriptor that writes to its standard input. *output, unless NULL,
- * becomes one that reads from its standard output, which else is ours. The caller owns both; they
- * do not block. Returns 0, or an errno; command_status() is 126 or 127 then if COMMAND is to blame,
- * and 1 if another try may work.
+ * error. *input becomes a descriptor that writes to its standard input. *output becomes one that
+ * reads from its standard output; if `output` is NULL, its standard output is ours. The caller owns
+ * both; they do not block. Returns 0, or an errno; command_status() is 126 or 127 then if COMMAND
+ * is to blame, and 1 if another try may work.
  */
 int command_start(struct command *command, int *input, int *output);
 

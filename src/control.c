@@ -1,10 +1,14 @@
 /*
  * How this works: dec speaks first. When the tag of the first data frame tells it that the far side
  * is one of ours, it sends HELLO; enc answers with HELLO. From then on each side says how much it
- * has read (ACK), at most once a turn. An ACK is due for all frames but ACK and TIME; so ACKs do
- * not answer each other for ever, and an idle tunnel is silent. A side that has flows and has sent
- * nothing for 15 s sends PING; the ACK that answers it is the proof of life. Where frames wait, and
- * ACKs among them, there are fewer ACKs, and TIME tells how long each was on its way.
+ * has read (ACK), and when (TIME). An ACK is due for all frames but ACK and TIME; so ACKs do not
+ * answer each other for ever, and an idle tunnel is silent. A side that has flows and has sent
+ * nothing for 15 s sends PING; the ACK that answers it is the proof of life.
+ *
+ * Each ACK is a packet in the other direction, which may be ten times slower (RFC 3449), and one
+ * that leaves alone makes a pipe with Nagle's algorithm (RFC 896) hold back the reply behind it. So
+ * an ACK leaves at once only after 16 KiB. Otherwise there is one in 5 ms, and it waits for frames
+ * to travel with: for 5 ms, or 100 ms after a few bytes, for which the far side does not wait.
  */
 #include "control.h"
 
@@ -18,8 +22,11 @@ enum {
 	HELLO_VERSION = 1,
 	PING_INTERVAL_US = 15 * US_PER_SECOND,
 	SILENCE_MAX_US = 45 * US_PER_SECOND,
-	ACK_INTERVAL_US = 5 * US_PER_MS, /* while frames wait: more would take their room */
-	ACKS_UNANSWERED_MAX = 1024,      /* bytes */
+	ACK_INTERVAL_US = 5 * US_PER_MS,
+	ACK_BYTES = 16 * 1024,
+	FEW_BYTES = 1000,
+	FEW_BYTES_ACK_US = 100 * US_PER_MS,
+	ACKS_UNANSWERED_MAX = 1024, /* bytes */
 };
 
 static_assert(PING_INTERVAL_US < SILENCE_MAX_US / 2, "one lost PING is no dead transport");
@@ -40,19 +47,27 @@ void control_bytes_read(struct control *control, uint64_t now_us)
 	control->last_read_us = control->silence_since_us = now_us;
 }
 
+static void set_ack_due(struct control *control)
+{
+	if (!control->ack_due)
+		control->ack_due_since_us = control->last_read_us;
+	control->ack_due = true;
+}
+
 void control_data_frame(struct control *control, uint16_t tag)
 {
 	if (!control->data_seen)
 		control->hello_due |= control->is_dec && control->has_way_back && tag == UINT16_MAX;
 	control->data_seen = true;
-	control->ack_due = true;
+	set_ack_due(control);
 }
 
 void control_consumed(struct control *control, uint64_t consumed, size_t part)
 {
 	control->consumed = consumed;
-	control->ack_due |= consumed - control->last_ack >= ACKS_UNANSWERED_MAX;
-	control->ack_due |= part > CONTROL_TIME_SIZE + CONTROL_ACK_SIZE;
+	if (consumed - control->last_ack >= ACKS_UNANSWERED_MAX ||
+		part > CONTROL_TIME_SIZE + CONTROL_ACK_SIZE)
+		set_ack_due(control);
 }
 
 void control_input_ended(struct control *control)
@@ -84,6 +99,7 @@ static bool accept_ack(struct control *control, const struct frame *frame)
 	control->acked = consumed;
 	control->has_ack_time = control->has_next_time;
 	control->ack_time_us = control->next_time_us;
+	control->ack_held_us = control->has_next_time ? control->next_held_us : 0;
 	control->has_next_time = false;
 	return true;
 }
@@ -106,10 +122,11 @@ bool control_accept(
 	if (frame->type == CONTROL_TIME) {
 		control->has_next_time = true;
 		control->next_time_us = le32_load(frame->payload);
+		control->next_held_us = frame->length < 8 ? 0 : le32_load(frame->payload + 4);
 		return true;
 	}
 	if (frame->type != CONTROL_ACK)
-		control->ack_due = true;
+		set_ack_due(control);
 	else if (!accept_ack(control, frame)) {
 		snprintf(error, CONTROL_ERROR_SIZE,
 			"ACK of bytes that were not sent, or less than before");
@@ -151,8 +168,9 @@ uint64_t control_acked_bytes(const struct control *control)
 	return control->acked;
 }
 
-bool control_ack_time(const struct control *control, uint32_t *read_us)
+bool control_ack_time(const struct control *control, uint32_t *read_us, uint32_t *held_us)
 {
+	*held_us = control->ack_held_us;
 	*read_us = control->ack_time_us;
 	return control->has_ack_time;
 }
@@ -168,10 +186,16 @@ bool control_is_dead(const struct control *control, uint64_t now_us)
 	       now_us - control->silence_since_us >= SILENCE_MAX_US;
 }
 
-/* When an ACK that is due may leave. */
-static uint64_t next_ack_us(const struct control *control)
+/* When an ACK that is due leaves; is_alone: without frames. */
+static uint64_t next_ack_us(const struct control *control, bool is_alone)
 {
-	return control->frames_wait ? control->last_ack_us + ACK_INTERVAL_US : 0;
+	uint64_t bytes = control->consumed - control->last_ack;
+	uint64_t wait_us = bytes < FEW_BYTES ? FEW_BYTES_ACK_US : ACK_INTERVAL_US;
+
+	if (control->last_ack_us == 0 || bytes >= ACK_BYTES)
+		return 0; /* the far side may wait for it */
+	return max_u64(control->last_ack_us + ACK_INTERVAL_US,
+		control->ack_due_since_us + (is_alone ? wait_us : 0));
 }
 
 uint64_t control_deadline_us(const struct control *control, bool is_blocked)
@@ -183,7 +207,7 @@ uint64_t control_deadline_us(const struct control *control, bool is_blocked)
 	if (is_owed(control))
 		deadline_us = control->silence_since_us + SILENCE_MAX_US;
 	if (control->ack_due && !is_blocked)
-		deadline_us = min_u64(deadline_us, next_ack_us(control));
+		deadline_us = min_u64(deadline_us, next_ack_us(control, true));
 	if (!is_blocked && (is_owed(control) || control->has_flows))
 		deadline_us = min_u64(deadline_us, control->last_sent_us + PING_INTERVAL_US);
 	return deadline_us;
@@ -194,11 +218,6 @@ uint64_t control_deadline_us(const struct control *control, bool is_blocked)
 void control_set_has_flows(struct control *control, bool has_flows)
 {
 	control->has_flows = has_flows;
-}
-
-void control_set_frames_wait(struct control *control, bool frames_wait)
-{
-	control->frames_wait = frames_wait;
 }
 
 void control_close(struct control *control, uint16_t tag)
@@ -237,9 +256,10 @@ static void put_hello(struct control *control, uint8_t *bytes, size_t *used)
 
 static void put_ack(struct control *control, uint64_t now_us, uint8_t *bytes, size_t *used)
 {
-	if (control->frames_wait)
-		le32_store(
-			put_frame(bytes, used, CONTROL_TIME, 4), (uint32_t)control->last_read_us);
+	uint8_t *body = put_frame(bytes, used, CONTROL_TIME, 8);
+
+	le32_store(body, (uint32_t)control->last_read_us);
+	le32_store(body + 4, (uint32_t)(now_us - control->last_read_us));
 	le64_store(put_frame(bytes, used, CONTROL_ACK, 8), control->consumed);
 	control->ack_due = false;
 	control->last_ack = control->consumed;
@@ -258,7 +278,7 @@ static void put_closes(struct control *control, uint8_t *bytes, size_t *used)
 	}
 }
 
-size_t control_gather(struct control *control, uint64_t now_us,
+size_t control_gather(struct control *control, bool is_alone, uint64_t now_us,
 	uint8_t bytes[static CONTROL_BYTES_MAX], size_t *ack_size)
 {
 	size_t used = 0, before;
@@ -271,7 +291,7 @@ size_t control_gather(struct control *control, uint64_t now_us,
 	if (is_ping_due(control, now_us))
 		(void)put_frame(bytes, &used, CONTROL_PING, 0);
 	before = used;
-	if (control->ack_due && now_us >= next_ack_us(control))
+	if (control->ack_due && now_us >= next_ack_us(control, is_alone))
 		put_ack(control, now_us, bytes, &used);
 	if (control->close_count > 0)
 		put_closes(control, bytes, &used);

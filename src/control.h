@@ -20,7 +20,7 @@ enum {
 	CONTROL_ACK_SIZE = FRAME_HEADER_SIZE + 8,
 	CONTROL_CLOSE_SIZE = FRAME_HEADER_SIZE + 2,
 	CONTROL_PING_SIZE = FRAME_HEADER_SIZE,
-	CONTROL_TIME_SIZE = FRAME_HEADER_SIZE + 4,
+	CONTROL_TIME_SIZE = FRAME_HEADER_SIZE + 8,
 	CONTROL_CLOSES_MAX = 64, /* in one control_gather() */
 	CONTROL_BYTES_MAX = CONTROL_HELLO_SIZE + CONTROL_PING_SIZE + CONTROL_TIME_SIZE +
 			    CONTROL_ACK_SIZE + CONTROL_CLOSES_MAX * CONTROL_CLOSE_SIZE,
@@ -41,14 +41,14 @@ struct control {
 	bool input_ended;
 	bool ack_due;
 	bool has_flows;
-	bool frames_wait;
-	uint64_t last_ack, last_ack_us;   /* what our last ACK said, and when */
+	uint64_t last_ack, last_ack_us; /* what our last ACK said, and when */
+	uint64_t ack_due_since_us;
 	uint64_t consumed, last_read_us;  /* of the other stream, and when the last byte came */
-	uint64_t sent, last_sent_us;      /* of our stream, */
-	uint64_t must_be_acked, acked;    /* how much the far side owes, and has said */
+	uint64_t sent, last_sent_us;      /* of our stream; */
+	uint64_t must_be_acked, acked;    /* what the far side must and did acknowledge of it */
 	uint64_t silence_since_us;        /* nothing was read since, though something is owed */
 	bool has_ack_time, has_next_time; /* the last ACK has a TIME; the next one has */
-	uint32_t ack_time_us, next_time_us;
+	uint32_t ack_time_us, next_time_us, ack_held_us, next_held_us;
 	uint32_t close_first, close_count;
 	uint8_t is_close_due[TAGS / 8]; /* a bit for each tag */
 	uint16_t closes[TAGS];          /* a ring of those that are due */
@@ -96,8 +96,11 @@ enum control_peer control_peer(const struct control *control);
 uint64_t control_sent_bytes(const struct control *control);
 uint64_t control_acked_bytes(const struct control *control);
 
-/* When the last ACK's bytes were read, on the far clock modulo 2^32; false: it does not say. */
-bool control_ack_time(const struct control *control, uint32_t *read_us);
+/*
+ * When the last ACK's bytes were read, on the far clock modulo 2^32, and how long the far side held
+ * the ACK back then; false: it does not say.
+ */
+bool control_ack_time(const struct control *control, uint32_t *read_us, uint32_t *held_us);
 
 /* Whether the transport is dead: for 45 s nothing was read though something is owed. */
 bool control_is_dead(const struct control *control, uint64_t now_us);
@@ -114,12 +117,6 @@ uint64_t control_deadline_us(const struct control *control, bool is_blocked);
 void control_set_has_flows(struct control *control, bool has_flows);
 
 /*
- * Whether data frames wait here, or did until a moment ago. Then an ACK waits among them; so it has
- * a TIME, and there is one every 5 ms.
- */
-void control_set_frames_wait(struct control *control, bool frames_wait);
-
-/*
  * CLOSE is due for the tag, as a question or an answer, if control_is_on(). No data frame of the
  * flow may be sent any more.
  */
@@ -127,10 +124,11 @@ void control_close(struct control *control, uint16_t tag);
 
 /*
  * Writes the frames that are due into `bytes`, 64 CLOSEs at most: to be called until it returns 0.
+ * is_alone: no data frame is to leave with them; then an ACK waits a little for one.
  * Returns their size. They count as said (a PING does from control_sent() on) and leave before all
  * data. The last *ack_size bytes are an ACK, with its TIME.
  */
-size_t control_gather(struct control *control, uint64_t now_us,
+size_t control_gather(struct control *control, bool is_alone, uint64_t now_us,
 	uint8_t bytes[static CONTROL_BYTES_MAX], size_t *ack_size);
 
 /*

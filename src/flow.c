@@ -184,6 +184,13 @@ static void set_tag(struct flow_table *table, struct flow *flow, uint16_t tag)
 	table->by_tag[tag] = flow;
 }
 
+static void insert(struct flow_table *table, struct flow *flow, uint64_t now_us)
+{
+	flow->last_used_us = now_us;
+	list_insert_newest(table, flow);
+	table->count++;
+}
+
 struct flow *flow_add_tag(struct flow_table *table, uint16_t tag, uint64_t now_us)
 {
 	struct flow *flow = calloc(1, sizeof(*flow));
@@ -191,9 +198,7 @@ struct flow *flow_add_tag(struct flow_table *table, uint16_t tag, uint64_t now_u
 	if (!flow)
 		return NULL;
 	set_tag(table, flow, tag);
-	flow->last_used_us = now_us;
-	list_insert_newest(table, flow);
-	table->count++;
+	insert(table, flow, now_us);
 	return flow;
 }
 
@@ -212,24 +217,21 @@ void flow_forget_tags(struct flow_table *table, struct flow *former[static TAGS]
 	memset(table->by_tag, 0, sizeof(table->by_tag));
 	for (struct flow *flow = table->newest; flow; flow = flow->older)
 		flow->has_tag = false;
-	tags_init(&table->tags, table->tags.counts_down);
+	tags_begin_anew(&table->tags);
 }
 
+/* The memory first: a tag that is given back is not new any more, and dec knows us by the first. */
 struct flow *flow_add_client(struct flow_table *table, const struct client *client, uint64_t now_us)
 {
-	struct flow *flow;
-	int32_t tag;
+	struct flow *flow = make_buckets(table) ? calloc(1, sizeof(*flow)) : NULL;
 
-	if (!make_buckets(table))
+	if (!flow)
 		return NULL;
-	tag = tags_take(&table->tags, now_us);
-	if (tag < 0)
-		return NULL;
-	flow = flow_add_tag(table, (uint16_t)tag, now_us);
-	if (!flow) {
-		tags_free(&table->tags, (uint16_t)tag);
+	if (!flow_give_tag(table, flow, now_us)) {
+		free(flow);
 		return NULL;
 	}
+	insert(table, flow, now_us);
 	flow->client = *client;
 	bucket_insert(table, flow);
 	return flow;

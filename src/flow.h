@@ -39,8 +39,9 @@ struct flow {
 		};
 	};
 
+	uint64_t last_used_us; /* set by this module */
+
 	/* Private. */
-	uint64_t last_used_us;
 	struct flow *newer, *older; /* in the order of last use */
 	struct flow *next_in_bucket;
 };

@@ -171,11 +171,6 @@ size_t decoder_part(const struct decoder *decoder)
 	return is_noise ? 0 : decoder->end - decoder->start;
 }
 
-bool decoder_is_inside_frame(const struct decoder *decoder)
-{
-	return decoder_part(decoder) > 0;
-}
-
 /* Tells what has damaged the stream, if the bytes show it. */
 static const char *likely_cause(const struct decoder *decoder)
 {

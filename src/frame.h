@@ -104,9 +104,8 @@ size_t decoder_noise(const struct decoder *decoder);
 /* Returns the first bytes of this noise, owned by the decoder; stores in *length how many. */
 const uint8_t *decoder_noise_sample(const struct decoder *decoder, size_t *length);
 
-/* After DECODER_MORE: how many bytes of an unfinished frame have come, and whether any have. */
+/* After DECODER_MORE: how many bytes of an unfinished frame have come. */
 size_t decoder_part(const struct decoder *decoder);
-bool decoder_is_inside_frame(const struct decoder *decoder);
 
 /* After DECODER_CORRUPT: writes into `text` what is wrong, where and why, cut to `size`. */
 void decoder_describe(const struct decoder *decoder, char *text, size_t size);

@@ -46,8 +46,8 @@ bool loop_open(struct loop *loop);
 void loop_close(struct loop *loop);
 
 /*
- * Watches `fd`: SOURCE_OUTPUT for breaking only, until loop_want_room(); the others for something
- * to read. Returns false with errno.
+ * Watches `fd` for something to read. SOURCE_OUTPUT: for a broken pipe only, until
+ * loop_want_room(). Returns false with errno.
  */
 bool loop_add(struct loop *loop, int fd, enum source source, uint16_t tag);
 

@@ -53,7 +53,7 @@ const char *pipe_use_stdio(struct pipe *pipe, const struct stdio *stdio, bool re
  */
 void pipe_use(struct pipe *pipe, int input, int output);
 
-/* The descriptors to wait for; -1: none. Who watches them stops before they are closed. */
+/* The descriptors to wait for; -1: none. Stop to watch them before they are closed. */
 int pipe_input(const struct pipe *pipe);
 int pipe_output(const struct pipe *pipe);
 

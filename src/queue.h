@@ -35,8 +35,8 @@ struct lane_list {
 };
 
 /*
- * Private. Memory that was never needed is not touched: of the blocks, and of the lanes, which use
- * 6 MB when a frame of each of the 65,536 tags has waited once. More is never used.
+ * Private. Blocks and lanes that were never needed are not touched. The lanes use 6 MB when a frame
+ * of each of the 65,536 tags has waited once, and no more.
  */
 struct queue {
 	uint64_t target_us, interval_us, stale_us; /* of queue_set_codel(), queue_set_stale() */

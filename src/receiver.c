@@ -82,7 +82,7 @@ bool receiver_end(struct receiver *receiver, char error[static RECEIVER_TEXT_SIZ
 {
 	receiver->noise_is_over = true;
 	control_input_ended(receiver->control);
-	if (!decoder_is_inside_frame(&receiver->decoder))
+	if (decoder_part(&receiver->decoder) == 0)
 		return true;
 	snprintf(error, RECEIVER_TEXT_SIZE, "the stream ended inside a frame, at byte %" PRIu64,
 		decoder_bytes(&receiver->decoder));
@@ -117,9 +117,4 @@ bool receiver_tells_noise(struct receiver *receiver, char text[static RECEIVER_T
 	snprintf(
 		text + used, RECEIVER_TEXT_SIZE - (size_t)used, "\"%s", shown < noise ? "..." : "");
 	return true;
-}
-
-bool receiver_is_untouched(const struct receiver *receiver)
-{
-	return decoder_bytes(&receiver->decoder) == 0;
 }

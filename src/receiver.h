@@ -58,7 +58,4 @@ bool receiver_end(struct receiver *receiver, char error[static RECEIVER_TEXT_SIZ
  */
 bool receiver_tells_noise(struct receiver *receiver, char text[static RECEIVER_TEXT_SIZE]);
 
-/* Whether nothing at all has come. */
-bool receiver_is_untouched(const struct receiver *receiver);
-
 #endif

@@ -66,7 +66,7 @@ uint64_t report_turn(struct report *report, uint64_t now_us)
 
 void report_end(struct report *report)
 {
-	tell_drops(report, UINT64_MAX); /* however short ago the last report was */
+	tell_drops(report, UINT64_MAX); /* even if the last report is recent */
 	show_counters(report, report->is_wanted ? LOG_ERROR : LOG_DETAIL);
 	log_end_status();
 }

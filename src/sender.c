@@ -1,16 +1,15 @@
 /*
- * How this works: each write takes, in this order,
- *
- *   head    the rest of the data frame that the last write has cut, then control frames that are
- * due frames  the runs of this turn, if no frame waits and the window has room for all of them;
- *           else the runs join the queue, and the queue says which frames leave
+ * How this works: each write takes the head, then frames. The head is the rest of the data frame
+ * that the last write has cut, and the control frames that are due. The frames are the runs of this
+ * turn, if no frame waits and the window has room for all of them. Else the runs join the queue,
+ * and the queue says which frames leave.
  *
  * The pipe may take less. Then what is left of the head stays there, the rest of a cut frame is
  * copied to the head, and all other frames go back to the queue.
  *
  * Until the far side has acknowledged something, nobody knows the pipe. If the far side may turn
- * out to acknowledge, only a probe of 8 KiB is written, for up to 0.9 s: what is under way by then
- * delays all that follows.
+ * out to acknowledge, only what the window allows at first is written, for up to 0.9 s: what is
+ * under way by then delays all that follows.
  */
 #include "sender.h"
 
@@ -22,9 +21,7 @@
 enum {
 	QUEUE_SIZE = 4 * 1024 * 1024,
 	STALE_US = US_PER_SECOND,
-	PROBE_BYTES = 8 * 1024,
 	PROBE_US = 900 * US_PER_MS,
-	WAITED_US = US_PER_SECOND,
 	CODEL_INTERVAL_US = 100 * US_PER_MS, /* RFC 8289, 4.3 */
 	CODEL_RATIO = 20,                    /* of interval and target, as there */
 	SPARSE_EXTRA = 1500,
@@ -80,29 +77,29 @@ static bool is_window_known(const struct sender *sender)
 	return sender->has_window && control_peer(sender->control) == PEER_ACKNOWLEDGES;
 }
 
+/* Whether the window limits what may leave: once it knows the pipe, and while it is to learn. */
+static bool is_limited(const struct sender *sender, uint64_t now_us)
+{
+	bool probes = sender->probe_since_us == 0 || now_us - sender->probe_since_us < PROBE_US;
+
+	if (!sender->has_window || control_peer(sender->control) == PEER_PLAIN)
+		return false;
+	return probes || is_window_known(sender);
+}
+
 /* How many bytes may be written now. */
 static size_t room(const struct sender *sender, uint64_t now_us)
 {
-	enum control_peer peer = control_peer(sender->control);
-	uint64_t sent = control_sent_bytes(sender->control);
-	bool probes = sender->probe_since_us == 0 || now_us - sender->probe_since_us < PROBE_US;
-
-	if (!sender->has_window)
-		return SIZE_MAX;
-	if (peer == PEER_ACKNOWLEDGES)
-		return window_room(&sender->window, now_us);
-	if (peer == PEER_UNKNOWN && probes)
-		return (size_t)(PROBE_BYTES - min_u64(sent, PROBE_BYTES));
-	return SIZE_MAX;
+	return is_limited(sender, now_us) ? window_room(&sender->window, now_us) : SIZE_MAX;
 }
 
-/* A flow that sends little need not wait for room: the window soon makes up for its bytes. */
-static size_t sparse_extra(const struct sender *sender)
+/* A flow that sends little need not wait for room: other flows wait longer instead. */
+static size_t sparse_extra(const struct sender *sender, uint64_t now_us)
 {
 	uint64_t in_flight = window_in_flight(&sender->window);
 	uint64_t most = window_limit(&sender->window) * 5 / 4 + SPARSE_EXTRA;
 
-	return is_window_known(sender) && in_flight < most ? (size_t)(most - in_flight) : 0;
+	return is_limited(sender, now_us) ? (size_t)(most - min_u64(in_flight, most)) : 0;
 }
 
 /* CoDel's interval is a round trip that flows have, its target a part of the interval. */
@@ -118,19 +115,19 @@ static void hear_acks(struct sender *sender, uint64_t now_us)
 {
 	uint64_t acked = control_acked_bytes(sender->control);
 	uint64_t read_us = WINDOW_NO_TIME;
-	uint32_t time_us;
+	uint32_t time_us, held_us;
 
 	if (!sender->has_window || acked == sender->acked)
 		return;
 	if (sender->acked == 0)
 		window_forget_times(&sender->window);
 	sender->acked = acked;
-	if (control_ack_time(sender->control, &time_us)) {
+	if (control_ack_time(sender->control, &time_us, &held_us)) {
 		/* The upper half is a guess: the window looks at differences only. */
 		sender->far_us += time_us - (uint32_t)sender->far_us;
 		read_us = sender->far_us;
 	}
-	window_acked(&sender->window, acked, read_us, now_us);
+	window_acked(&sender->window, acked, read_us, held_us, now_us);
 	fit_codel(sender);
 }
 
@@ -243,18 +240,10 @@ static void settle_runs(struct sender *sender, size_t written, uint64_t now_us)
 	sender->run_count = sender->run_bytes = 0;
 }
 
-/* Where frames wait, ACKs wait among them. */
-static void note_waiting(struct sender *sender, uint64_t now_us)
-{
-	if (!sender_is_empty(sender))
-		sender->waited_until_us = now_us + WAITED_US;
-}
-
 void sender_hold(struct sender *sender, uint64_t now_us)
 {
 	hear_acks(sender, now_us);
 	settle_runs(sender, 0, now_us);
-	note_waiting(sender, now_us);
 }
 
 void sender_close_flow(struct sender *sender, uint16_t tag, uint64_t now_us)
@@ -285,11 +274,12 @@ void sender_drop_all(struct sender *sender, uint64_t now_us)
 /* Control frames that are due join the head, unless earlier ones still wait there. */
 static void gather_control(struct sender *sender, uint64_t now_us)
 {
+	bool is_alone = sender->run_count == 0 && sender_is_empty(sender);
+
 	if (sender->head_end > sender->rest_end)
 		return;
-	control_set_frames_wait(sender->control, now_us < sender->waited_until_us);
-	sender->head_end += control_gather(
-		sender->control, now_us, sender->head + sender->head_end, &sender->ack_size);
+	sender->head_end += control_gather(sender->control, is_alone, now_us,
+		sender->head + sender->head_end, &sender->ack_size);
 }
 
 static int gather_runs(const struct sender *sender, struct iovec *pieces)
@@ -300,15 +290,16 @@ static int gather_runs(const struct sender *sender, struct iovec *pieces)
 	return (int)sender->run_count;
 }
 
-/* All that fits into the pipe, so that its reader wakes once; no more, for that would be stuck. */
+/* All that fits into the pipe, so that its reader wakes once; what is beyond cannot be overtaken.
+ */
 static int gather_queue(
 	struct sender *sender, size_t pipe_room, uint64_t now_us, struct iovec *pieces)
 {
 	size_t head = sender->head_end - sender->head_start;
 	size_t budget = min_size(room(sender, now_us), pipe_room);
 
-	return queue_gather(&sender->queue, budget - min_size(budget, head), sparse_extra(sender),
-		now_us, sender->counters, pieces);
+	return queue_gather(&sender->queue, budget - min_size(budget, head),
+		sparse_extra(sender, now_us), now_us, sender->counters, pieces);
 }
 
 int sender_gather(struct sender *sender, size_t pipe_room, uint64_t now_us,
@@ -381,7 +372,6 @@ void sender_settle(struct sender *sender, size_t written, bool is_blocked, uint6
 	sender->counters->value[STREAM_OUT_BYTES] += written;
 	control_sent(sender->control, written, unanswered, now_us);
 	tell_window(sender, written, unanswered, is_blocked, now_us);
-	note_waiting(sender, now_us);
 }
 
 void sender_update_counters(const struct sender *sender)

@@ -50,9 +50,8 @@ struct sender {
 	uint64_t latency_us;
 	bool has_window;
 	struct window window;
-	uint64_t acked, far_us;   /* what the window was told last */
-	uint64_t probe_since_us;  /* the first byte has left then; 0: none has */
-	uint64_t waited_until_us; /* frames waited not long ago */
+	uint64_t acked, far_us;  /* what the window was told last */
+	uint64_t probe_since_us; /* when the first byte left; 0: none has */
 };
 
 /*

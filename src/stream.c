@@ -179,11 +179,6 @@ bool stream_was_acked(const struct stream *stream)
 	return control_acked_bytes(&stream->control) > 0;
 }
 
-bool stream_is_untouched(const struct stream *stream)
-{
-	return receiver_is_untouched(&stream->receiver);
-}
-
 /* --- turns --------------------------------------------------------------------------------- */
 
 static void note_write_error(struct stream *stream)

@@ -99,9 +99,6 @@ enum receiver_result stream_next(struct stream *stream, struct frame *frame);
 /* Whether the far side has acknowledged anything. */
 bool stream_was_acked(const struct stream *stream);
 
-/* Whether nothing at all has come from the far side. */
-bool stream_is_untouched(const struct stream *stream);
-
 /* --- turns --------------------------------------------------------------------------------- */
 
 /* The end of a turn: writes what may leave, while the pipe has room. */

@@ -10,13 +10,17 @@
 
 static_assert(TAG_NEW_OR_USED == 0, "in zeroed memory all tags are new");
 
-/* Zeroes only the tags that were used, so that the other pages stay untouched. */
 void tags_init(struct tags *tags, bool counts_down)
+{
+	tags->counts_down = counts_down;
+}
+
+/* Zeroes only the tags that were used, so that the other pages stay untouched. */
+void tags_begin_anew(struct tags *tags)
 {
 	size_t lowest = tags->counts_down ? TAGS - tags->given : 0;
 
 	memset(tags->of + lowest, 0, tags->given * sizeof(tags->of[0]));
-	tags->counts_down = counts_down;
 	tags->given = 0;
 	memset(tags->lists, 0, sizeof(tags->lists));
 }

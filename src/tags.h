@@ -39,8 +39,11 @@ struct tags {
 	struct tag of[TAGS];
 };
 
-/* A stream begins: all tags are new. The memory is zeroed before the first call. */
+/* All tags are new. The memory is zeroed before. */
 void tags_init(struct tags *tags, bool counts_down);
+
+/* A new stream begins: all tags are new again. */
+void tags_begin_anew(struct tags *tags);
 
 /*
  * Gives out a tag: one never used before, else the one that has been free longest, else the first

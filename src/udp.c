@@ -335,7 +335,7 @@ size_t udp_receive(
 	counters->value[UDP_IN_BYTES] += bytes;
 	if (received > 0)
 		fit_limit(batch, (size_t)received, bytes);
-	/* A socket that had no room for one holds as many as this, or as large ones. */
+	/* Only a socket with so much waiting can have dropped one. */
 	if ((size_t)received == room || bytes >= BATCH_BYTES / 8)
 		(void)ask_for_drops(socket, kernel_drops);
 	counters->value[DROP_KERNEL] += *kernel_drops - drops_before;

@@ -76,8 +76,8 @@ int udp_open_connected(const struct address *target, const struct address *sourc
 void udp_stop_receiving(int socket);
 
 /*
- * How many sockets this program may have at once: as its descriptors allow, less some for other
- * things, and, if it is to leave_ports, as half of the host's local ports allow.
+ * How many sockets this program may have at once: the limit of descriptors less some for other
+ * things; leave_ports: half of the host's local ports at most.
  */
 size_t udp_socket_limit(bool leave_ports);
 

@@ -34,7 +34,7 @@ struct enc {
 	bool far_side_is_gone;
 };
 
-/* Whether the host does not have this address family, so that another one does as well. */
+/* Whether the host does not have this address family. Then another one may be used. */
 static bool is_family_missing(int error)
 {
 	return error == EAFNOSUPPORT || error == EADDRNOTAVAIL;
@@ -310,14 +310,13 @@ static int enc_open(struct enc *enc, const struct stdio *stdio)
 
 static int enc_close(struct enc *enc)
 {
-	bool is_untouched = stream_is_untouched(&enc->stream);
+	bool has_sent = enc->counters.value[STREAM_IN_BYTES] > 0;
 	int status = tunnel_close(&enc->tunnel);
 
 	if (enc->far_side_is_gone && status == 0 && enc->options.retry_us == 0)
 		log_line(LOG_WARNING, "the far side closed the stream%s",
-			is_untouched
-				? " and had not sent a byte; if nothing is to come back, use -u"
-				: "");
+			has_sent ? ""
+				 : " and had not sent a byte; if nothing is to come back, use -u");
 	close(enc->socket);
 	flow_table_free(&enc->flows);
 	return status;

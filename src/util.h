@@ -35,6 +35,16 @@ static inline uint64_t max_u64(uint64_t a, uint64_t b)
 	return a > b ? a : b;
 }
 
+static inline int64_t min_i64(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+static inline int64_t max_i64(int64_t a, int64_t b)
+{
+	return a > b ? a : b;
+}
+
 /* Integers of the stream are little-endian; by bytes, so that alignment and host order are moot. */
 static inline uint16_t le16_load(const uint8_t *p)
 {

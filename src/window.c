@@ -1,22 +1,26 @@
 /*
- * How this works: a pipe that is kept busy holds rate x round trip bytes without a queue; the
- * window allows that and a little more, which queues for about the target delay. Three things have
- * to be known for it, and each is measured so that the window's own queue does not spoil it:
+ * How this works: so much may be in flight as a busy pipe holds, its rate times the round trip
+ * without a queue, and what may wait in it. ACKs tell all three:
  *
- * - The rate: bytes acknowledged in a span of at least a round trip and 100 ms, averaged. A span in
- *   which there was too little to send never lowers it.
- * - The time there: of writes that found no queue of ours. There are none under load, so every two
- *   seconds a drain lets in flight fall below what the pipe holds, for one round trip. The far
- *   clock tells this time from the time back, where the queue of the other direction is.
- * - The time back: whatever it is at the moment.
+ *   wait   how much longer bytes took to be read than the base, the least time there of late. The
+ *          base has the difference of the two clocks in it (one-way delays, RFC 6817).
+ *   rate   what was read in a span, by the far clock, so that the way back does not matter.
+ *   path   the round trip less the wait. The way back counts as it is.
  *
- * Times that vary (Wi-Fi) enter as means, not as minima, so the window has room for the variation.
- * The queue is allowed at least what the far program reads at once. At the start, and again when
- * the queue is gone although as much as allowed is in flight, the window grows until there is one
- * (is_filling). When the queue is twice too long for a whole span, the rate has fallen or the path
- * become longer: the rate is taken as it is, and a drain tells which it was. What is sent is spread
- * over time at a little more than the rate, since bursts would queue, and make bursts of ACKs that
- * make bursts in the other direction.
+ * A span is a round trip, and 100 ms at least. Its shortest wait counts, as in RFC 8289: what waits
+ * in the best moment too is a queue. What comes and goes is the path: jitter, packets that TCP
+ * sends again, the fading of a mobile network. The queue that is allowed grows and shrinks until
+ * the shortest wait is the target, and a half of the variation in a span: jitter is no queue.
+ *
+ * A longer wait says that the rate is lower than thought, whoever limits what is sent. Without any
+ * in three spans, the window grows until there is one, by a quarter in a round trip, as BBR does.
+ * When all waits for 50 ms, the rate falls at once: mobile networks change so fast (Sprout).
+ *
+ * Shorter waits move the base down. It moves up only in a drain, every 10 s and when a lower rate
+ * does not help: nothing is sent until half of what the path holds is in flight; what is sent then
+ * finds no queue (BBR's ProbeRTT). So no queue becomes the path for good (Tor's proposal 324).
+ *
+ * What is sent is spread over time, at a little more than the rate, since bursts would queue.
  */
 #include "window.h"
 
@@ -25,47 +29,57 @@
 #include "util.h"
 
 enum {
-	START_LIMIT = 8 * 1024,
+	START_LIMIT = 4 * 1024,
 	LIMIT_MIN = 1500,
-	HALF_FRAME_MAX = 600, /* half of a frame that is not large */
-	SPAN_MIN_US = 100 * US_PER_MS,
+	RECENT_US = 50 * US_PER_MS,
+	SPAN_MIN_US = 2 * RECENT_US,
 	DRAIN_INTERVAL_US = 2 * US_PER_SECOND,
-	CLOCK_ERROR_US = 10 * US_PER_MS,
-	DEVIATION_MAX_US = 50 * US_PER_MS,
+	DRAIN_PATHS = 16,
+	QUEUE_MAX_US = 250 * US_PER_MS,
+	CLOCK_SET_US = US_PER_SECOND / 2, /* no base is so wrong */
+	VARIATION_MAX_US = 50 * US_PER_MS,
 	TIME_MAX_US = 60 * US_PER_SECOND,
-	READ_BURST_MIN = 6000, /* four frames: on a slow pipe even one is more than the target */
 	SPANS_WITHOUT_QUEUE = 3,
+	FALLS = 3,
+	GROWTH = 4, /* a quarter of what is read, which is BBR's gain, too */
 };
 
 static const uint64_t rate_max = 100000000000; /* times TIME_MAX_US still fits 64 bits */
-
-static int64_t min_i64(int64_t a, int64_t b)
-{
-	return a < b ? a : b;
-}
-
-static int64_t max_i64(int64_t a, int64_t b)
-{
-	return a > b ? a : b;
-}
 
 static uint64_t bytes_in(uint64_t time_us, uint64_t rate)
 {
 	return rate * min_u64(time_us, TIME_MAX_US) / US_PER_SECOND;
 }
 
-static uint64_t rate_of(uint64_t bytes, uint64_t time_us)
+static struct window_interval interval_begin(const struct window *window, uint64_t now_us)
 {
-	return min_u64(bytes * US_PER_SECOND / max_u64(time_us, 1), rate_max);
+	return (struct window_interval){window->acked, now_us, window->read_us, INT64_MAX};
+}
+
+/* What was read in a second, if the interval has that time at least. */
+static uint64_t rate_since(
+	const struct window *window, const struct window_interval *since, uint64_t least_us)
+{
+	uint64_t time_us = max_u64(window->read_us - since->read_us, max_u64(least_us, 1));
+
+	return min_u64((window->acked - since->acked) * US_PER_SECOND / time_us, rate_max);
 }
 
 static void begin_span(struct window *window, uint64_t now_us)
 {
+	struct window_interval former = window->span.since;
+
 	memset(&window->span, 0, sizeof(window->span));
+	window->span.former = former;
+	window->span.since = interval_begin(window, now_us);
 	window->span.end = window->sent;
-	window->span.from = window->acked;
-	window->span.from_us = now_us;
-	window->span.forward_least_us = INT64_MAX;
+	window->span.clean_us = INT64_MAX;
+}
+
+static void forget_rates(struct window *window, uint64_t now_us)
+{
+	begin_span(window, now_us);
+	window->span.former = window->recent = window->former = window->span.since;
 }
 
 void window_init(struct window *window, uint64_t target_us)
@@ -74,7 +88,7 @@ void window_init(struct window *window, uint64_t target_us)
 	window->target_us = min_u64(target_us, TIME_MAX_US);
 	window->limit = START_LIMIT;
 	window->is_starting = window->is_filling = window->is_app_limited = true;
-	begin_span(window, 0);
+	forget_rates(window, 0);
 }
 
 uint64_t window_in_flight(const struct window *window)
@@ -94,7 +108,7 @@ uint64_t window_rate(const struct window *window)
 
 uint64_t window_path_us(const struct window *window)
 {
-	return (uint64_t)max_i64(window->forward_us + window->back_us, 0);
+	return (uint64_t)max_i64(window->path_us, 0);
 }
 
 uint64_t window_rtt_us(const struct window *window)
@@ -108,20 +122,24 @@ static uint64_t path_bytes(const struct window *window)
 	return bytes_in(window_path_us(window), window->rate);
 }
 
-/* What is allowed on top. */
-static uint64_t queue_bytes(const struct window *window)
+/* The wait that is aimed at, in the best moment of a span. */
+static int64_t aim_us(const struct window *window)
 {
-	uint64_t target = bytes_in(window->target_us, window->rate);
-
-	return max_u64(target, min_u64(window->read_burst, max_u64(READ_BURST_MIN, 2 * target)));
+	return (int64_t)window->target_us + window->variation_us / 2;
 }
 
-static int64_t queue_us(const struct window *window)
+/* The wait that is allowed at least: on a slow pipe a packet takes longer than the target. */
+static int64_t least_queue_us(const struct window *window)
 {
-	return (int64_t)(queue_bytes(window) * US_PER_SECOND / max_u64(window->rate, 1));
+	return (int64_t)max_u64(window->target_us,
+		(uint64_t)LIMIT_MIN * US_PER_SECOND / max_u64(window->rate, LIMIT_MIN));
 }
 
-/* --- sending ------------------------------------------------------------------------------- */
+static uint64_t limit_now(const struct window *window)
+{
+	return window->drain == DRAIN_FALL ? max_u64(path_bytes(window) / 2, LIMIT_MIN)
+					   : window->limit;
+}
 
 /* The target delay is also how much may be ahead of the pace, so that a fast pipe needs no timer.
  */
@@ -132,20 +150,21 @@ static bool is_ahead_of_pace(const struct window *window, uint64_t now_us)
 
 size_t window_room(const struct window *window, uint64_t now_us)
 {
-	uint64_t in_flight = window_in_flight(window);
-	uint64_t room = window->limit - min_u64(window->limit, in_flight);
+	uint64_t in_flight = window_in_flight(window), limit = limit_now(window);
+	uint64_t room = limit - min_u64(limit, in_flight);
+	uint64_t ahead_us = max_u64(window->paced_us, now_us) - now_us;
 
 	if (in_flight == 0 || window->is_starting)
 		return (size_t)room;
 	if (is_ahead_of_pace(window, now_us))
 		return 0;
-	return (size_t)min_u64(room,
-		LIMIT_MIN + bytes_in(now_us + window->target_us - window->paced_us, window->rate));
+	return (size_t)min_u64(
+		room, LIMIT_MIN + bytes_in(window->target_us - ahead_us, window->rate));
 }
 
 uint64_t window_opens_us(const struct window *window, uint64_t now_us)
 {
-	if (window_in_flight(window) >= window->limit || !is_ahead_of_pace(window, now_us))
+	if (window_in_flight(window) >= limit_now(window) || !is_ahead_of_pace(window, now_us))
 		return UINT64_MAX;
 	return window->paced_us - window->target_us + 1;
 }
@@ -153,9 +172,9 @@ uint64_t window_opens_us(const struct window *window, uint64_t now_us)
 /* What is written late because of a rate that was wrong is soon forgiven. */
 static void pace(struct window *window, uint64_t bytes, uint64_t now_us)
 {
-	uint64_t rate = window->rate + (window->is_filling ? window->rate : window->rate / 8);
+	uint64_t more = window->rate / (window->is_filling ? 2 : 4);
 	uint64_t gone_us = max_u64(window->paced_us, now_us) +
-			   bytes * US_PER_SECOND / max_u64(rate, 1);
+			   bytes * US_PER_SECOND / max_u64(window->rate + more, 1);
 
 	if (!window->is_starting)
 		window->paced_us = min_u64(gone_us, now_us + window->target_us + window->rtt_us);
@@ -189,7 +208,7 @@ static void begin_anew(struct window *window, uint64_t now_us)
 	window->acked = window->sent;
 	if (!window->is_app_limited)
 		return; /* idle only for the window's sake: that counts */
-	begin_span(window, now_us);
+	forget_rates(window, now_us);
 	window->span.is_app_limited = true;
 }
 
@@ -207,18 +226,22 @@ void window_sent(struct window *window, size_t bytes, uint64_t now_us, bool more
 		begin_anew(window, now_us);
 	pace(window, bytes, now_us);
 	window->unacked_end = window->sent = write.end;
-	if (window_in_flight(window) >= window->limit) {
+	if (window_in_flight(window) >= limit_now(window)) {
 		window->is_app_limited = false;
+		window->span.is_full = true;
 	} else if (!more_waits) {
 		window->is_app_limited = true;
 	}
 	write.is_app_limited = window->is_app_limited;
+	if (window->is_untimed)
+		window->untimed_end = write.end;
 	remember(window, &write);
 }
 
 void window_forget_times(struct window *window)
 {
 	window->untimed_end = window->sent;
+	window->is_untimed = window_in_flight(window) > window->limit;
 }
 
 void window_sent_ack(struct window *window, size_t bytes)
@@ -231,64 +254,66 @@ void window_blocked(struct window *window)
 	window->is_app_limited = false;
 }
 
-/* --- draining ------------------------------------------------------------------------------ */
-
-static void enter_drain(struct window *window, enum window_drain drain)
+static void move_base(struct window *window, int64_t more_us)
 {
-	window->drain = drain;
-	window->drain_end = window->sent;
+	window->base_us += more_us;
+	window->path_us = max_i64(window->path_us + more_us, 1);
+	window->least_path_us = max_i64(window->least_path_us + more_us, 1);
 }
 
-static void begin_drain(struct window *window, enum window_drain drain, uint64_t now_us)
+static void begin_drain(struct window *window, uint64_t now_us)
 {
-	enter_drain(window, drain);
+	window->drain = DRAIN_FALL;
 	window->drain_us = now_us;
-	memset(&window->clean, 0, sizeof(window->clean));
-	window->clean.from = window->sent;
+	window->falls = 0;
 }
 
-static void end_drain(struct window *window)
+/* A drain has shown the shortest wait. A long one is believed only if a second drain shows it. */
+static void end_drain(struct window *window, uint64_t now_us)
 {
-	int64_t before_us = window->forward_us;
-	int64_t now_us, deviation_us;
+	int64_t more_us = window->span.clean_us, most_us = window->rise_us;
+	bool is_long = more_us > window->path_us / 4;
 
 	window->drain = DRAIN_NONE;
-	if (window->clean.samples == 0)
-		return;
-	now_us = window->clean.forward_sum_us / window->clean.samples;
-	deviation_us = window->clean.deviation_sum_us / window->clean.samples;
-	if (window->excess_us > 0 && now_us > before_us + window->excess_us / 2)
-		window->rate = max_u64(window->rate, window->rate_before); /* only the path grew */
-	window->excess_us = 0;
-	if (now_us < before_us - (int64_t)window_path_us(window) / 8)
-		window->drain_us = 0; /* perhaps the queue was not gone yet: again, soon */
-	else if (now_us < before_us + queue_us(window))
-		now_us = (before_us + now_us) / 2;
-	window->forward_us = now_us;
-	window->deviation_us = min_i64((window->deviation_us + deviation_us) / 2, DEVIATION_MAX_US);
+	window->drain_us = now_us;
+	window->rise_us = 0;
+	if (!is_long) {
+		move_base(window, more_us / 2);
+	} else if (most_us > 0) {
+		move_base(window, min_i64(more_us, most_us));
+		window->rate = max_u64(window->rate, window->rate_before);
+	} else {
+		begin_drain(window, now_us);
+		window->rise_us = more_us;
+	}
 }
 
-static void advance_drain(struct window *window, bool has_excess, uint64_t now_us)
+static void advance_drain(struct window *window, uint64_t now_us)
 {
-	if (window->acked >= window->drain_end) {
-		if (window->drain == DRAIN_LOW)
-			enter_drain(window, DRAIN_REFILL);
-		else if (window->drain == DRAIN_REFILL)
-			end_drain(window);
-	}
-	if (has_excess && (window->drain == DRAIN_NONE || window->drain == DRAIN_FALL)) {
-		begin_drain(window, DRAIN_LOW, now_us);
-	} else if (window->drain == DRAIN_NONE && now_us - window->drain_us >= DRAIN_INTERVAL_US) {
-		if (!window->is_filling) {
-			begin_drain(window, DRAIN_FALL, now_us);
-		} else if (window->span.is_app_limited) {
-			end_drain(window); /* it is one anyway, and the far clock drifts */
-			begin_drain(window, DRAIN_NONE, now_us);
-		}
+	if (window->drain == DRAIN_FALL && window_in_flight(window) <= limit_now(window)) {
+		window->drain = DRAIN_MEASURE;
+		begin_span(window, now_us);
+	} else if (window->drain == DRAIN_NONE && !window->is_filling &&
+		   now_us - window->drain_us >=
+			   DRAIN_INTERVAL_US + DRAIN_PATHS * window_path_us(window)) {
+		begin_drain(window, now_us);
 	}
 }
 
-/* --- measuring ----------------------------------------------------------------------------- */
+/* What a span without a drain says of the base. */
+static void adapt_base(struct window *window, uint64_t now_us)
+{
+	int64_t least_us = window->span.since.queue_us;
+
+	if (window->span.is_app_limited && window->span.clean_us <= aim_us(window)) {
+		move_base(window, window->span.clean_us / 8);
+		window->drain_us = now_us;
+	} else if (least_us < 0) {
+		move_base(window, window->is_starting || least_us < -window->path_us / 4
+					  ? least_us
+					  : least_us / 8);
+	}
+}
 
 /* Forgets what has been read. Returns the write whose bytes were read last. */
 static struct window_write take_write(struct window *window)
@@ -305,147 +330,180 @@ static struct window_write take_write(struct window *window)
 	return write;
 }
 
-static void measure(struct window *window, const struct window_write *write, uint64_t bytes,
-	int64_t rtt_us, int64_t forward_us)
+/* How long the bytes took, on two clocks. Their difference is guessed once. */
+static int64_t time_there(struct window *window, uint64_t sent_us, uint64_t read_us, int64_t rtt_us)
 {
-	int64_t off_us = forward_us - window->forward_us;
+	int64_t there_us = (int64_t)(read_us - window->clock_us - sent_us);
+	int64_t wait_us = there_us - window->base_us;
 
-	window->rtt_us = (7 * window->rtt_us + (uint64_t)rtt_us) / 8;
-	window->span.samples++;
-	window->span.rtt_sum_us += rtt_us;
-	window->span.forward_sum_us += forward_us;
-	window->span.forward_least_us = min_i64(window->span.forward_least_us, forward_us);
-	window->span.read_burst = max_u64(window->span.read_burst, bytes);
-	window->span.is_app_limited |= write->is_app_limited;
-	if (write->in_flight <= path_bytes(window) / 4 * 3 && write->start >= window->clean.from) {
-		window->clean.samples++;
-		window->clean.forward_sum_us += forward_us;
-		window->clean.deviation_sum_us += off_us > 0 ? off_us : -off_us;
+	if (window->rtt_us == 0) {
+		window->rtt_us = (uint64_t)rtt_us;
+		window->path_us = window->least_path_us = rtt_us;
 	}
+	if (read_us == WINDOW_NO_TIME)
+		return window->base_us + rtt_us - window->path_us;
+	if (window->has_clock && wait_us <= rtt_us && wait_us >= -CLOCK_SET_US)
+		return there_us;
+	/* The far clock is seen for the first time, or was set. */
+	there_us = window->base_us + rtt_us - window->path_us;
+	window->clock_us = read_us - sent_us - (uint64_t)there_us;
+	window->has_clock = true;
+	return there_us;
 }
 
-static bool has_excess(const struct window *window)
+static void measure(
+	struct window *window, const struct window_write *write, int64_t rtt_us, int64_t there_us)
 {
-	return !window->is_filling && !window->span.is_app_limited &&
-	       window->span.forward_least_us > window->forward_us + 2 * queue_us(window);
+	int64_t queue_us = there_us - window->base_us;
+	int64_t path_us = rtt_us - max_i64(queue_us, 0);
+
+	window->read_us = max_u64(window->read_us, write->sent_us + (uint64_t)there_us);
+	window->rtt_us = (7 * window->rtt_us + (uint64_t)rtt_us) / 8;
+	window->path_us += (path_us - window->path_us) / 8;
+	window->least_path_us = min_i64(window->least_path_us, path_us);
+	window->recent.queue_us = min_i64(window->recent.queue_us, queue_us);
+	window->span.since.queue_us = min_i64(window->span.since.queue_us, queue_us);
+	window->span.samples++;
+	window->span.queue_sum_us += queue_us;
+	window->span.is_app_limited |= write->is_app_limited;
+	if (window->drain == DRAIN_MEASURE ? write->start >= window->span.end
+					   : write->in_flight <= path_bytes(window) / 4 * 3)
+		window->span.clean_us = min_i64(window->span.clean_us, queue_us);
 }
 
-static void adapt_rate(struct window *window, uint64_t rate, bool excess)
+/* If that does not help, it is no queue, and the base is wrong: a drain tells. */
+static void lower_rate(struct window *window, uint64_t rate, uint64_t now_us)
 {
-	if (excess && rate < window->rate)
-		window->rate = rate;
-	else if (rate > window->rate)
+	if (window->falls == 0 && window->rise_us == 0)
+		window->rate_before = window->rate;
+	window->rate = min_u64(window->rate, rate);
+	if (++window->falls == FALLS && window->drain == DRAIN_NONE)
+		begin_drain(window, now_us);
+}
+
+/* At the start a span is short, and two are taken together. */
+static void adapt_rate(struct window *window, uint64_t now_us)
+{
+	int64_t queue_us = window->span.since.queue_us;
+	uint64_t time_us = now_us - window->span.since.us;
+	uint64_t rate = window->is_starting
+				? rate_since(window, &window->span.former, window_path_us(window))
+				: rate_since(window, &window->span.since, time_us / 2);
+
+	if (rate > window->rate)
 		window->rate += (rate - window->rate) / (window->is_filling ? 1 : 2);
-	else if (!window->span.is_app_limited && !window->is_filling && window->drain == DRAIN_NONE)
-		window->rate -= (window->rate - rate) / 4;
+	else if (queue_us > window->queue_us + aim_us(window))
+		lower_rate(window, (window->rate + rate) / 2, now_us);
+	else
+		window->falls = 0;
 }
 
-/* No queue in several spans: the window is too small for the pipe. */
-static void detect_no_queue(struct window *window, int64_t forward_us)
+/* The queue that is allowed is such that in the best moment of a span it is what is aimed at. */
+static void adapt_queue(struct window *window)
 {
-	int64_t no_queue_us = max_i64((int64_t)window->target_us / 4, window->deviation_us / 2);
+	int64_t queue_us = window->span.since.queue_us, over_us = queue_us - aim_us(window);
+	int64_t variation_us = window->span.queue_sum_us / window->span.samples - queue_us;
 
-	if (window->span.is_app_limited || window->drain != DRAIN_NONE ||
-		forward_us >= window->forward_us + no_queue_us)
+	window->variation_us += (min_i64(variation_us, VARIATION_MAX_US) - window->variation_us) /
+				8;
+	if (over_us > 0)
+		window->queue_us -= over_us / 2;
+	else if (window->span.is_full && !window->span.is_app_limited)
+		window->queue_us += min_i64(-over_us, aim_us(window));
+	window->queue_us = min_i64(window->queue_us, QUEUE_MAX_US);
+	window->queue_us = max_i64(window->queue_us, least_queue_us(window));
+	if (queue_us > aim_us(window) / 2)
 		window->spans_without_queue = 0;
-	else if (++window->spans_without_queue == SPANS_WITHOUT_QUEUE)
+	else if (!window->span.is_app_limited &&
+		 ++window->spans_without_queue == SPANS_WITHOUT_QUEUE)
 		window->is_filling = true;
 }
 
-/* A queue appears: what comes through now is the rate. */
-static void end_filling(struct window *window, int64_t forward_us, uint64_t now_us)
+static bool is_full(const struct window *window, uint64_t now_us)
 {
-	uint64_t path_us = window_path_us(window);
-	uint64_t time_us = now_us - window->span.from_us;
-	int64_t burst_us = window->is_starting ? (int64_t)path_us / 2 : 2 * window->deviation_us;
+	uint64_t time_us = now_us - window->span.since.us;
+	int64_t queue_us = window->span.since.queue_us;
 
-	if (!window->is_filling || forward_us <= window->forward_us + queue_us(window) + burst_us)
-		return;
-	if (time_us >= path_us / 2)
-		window->rate = max_u64(
-			window->rate, rate_of(window->acked - window->span.from, time_us));
+	if (window->is_starting)
+		return time_us >= (uint64_t)window->least_path_us / 2 &&
+		       queue_us > least_queue_us(window) + window->least_path_us / 8;
+	return window->is_filling && time_us >= RECENT_US &&
+	       queue_us > 2 * least_queue_us(window) + window->least_path_us / 8 +
+				  window->variation_us;
+}
+
+static void end_filling(struct window *window, uint64_t now_us)
+{
 	window->is_starting = window->is_filling = false;
 	window->spans_without_queue = 0;
-	window->drain_us = 0; /* to get rid of what is too much */
+	window->queue_us = max_i64(window->queue_us, least_queue_us(window));
+	begin_drain(window, now_us);
 }
 
 static void end_span(struct window *window, uint64_t now_us)
 {
-	uint64_t time_us = now_us - window->span.from_us;
-	uint64_t least_us = window->is_starting ? window_path_us(window) : 1;
-	uint64_t rate = rate_of(window->acked - window->span.from, max_u64(time_us, least_us));
-	int64_t rtt_us = window->span.rtt_sum_us / window->span.samples;
-	int64_t forward_us = window->span.forward_sum_us / window->span.samples;
-	bool excess = has_excess(window);
+	bool was_full = is_full(window, now_us), was_drain = window->drain != DRAIN_NONE;
 
-	if (excess && window->drain == DRAIN_NONE) {
-		window->excess_us = forward_us - window->forward_us;
-		window->rate_before = window->rate;
+	if (window->drain == DRAIN_MEASURE) {
+		end_drain(window, now_us);
+	} else {
+		adapt_base(window, now_us);
+		adapt_rate(window, now_us);
 	}
-	window->back_us = (window->back_us + rtt_us - forward_us) / 2;
-	window->read_burst = max_u64(
-		window->span.read_burst, window->read_burst - window->read_burst / 8);
-	if (window->is_starting || time_us >= SPAN_MIN_US)
-		adapt_rate(window, rate, excess);
-	end_filling(window, window->span.forward_least_us, now_us);
-	detect_no_queue(window, forward_us);
-	advance_drain(window, excess, now_us);
+	if (was_full)
+		end_filling(window, now_us);
+	else if (!window->is_filling && !was_drain)
+		adapt_queue(window);
 	begin_span(window, now_us);
 }
 
-static void set_limit(struct window *window, uint64_t bytes, bool is_app_limited, uint64_t now_us)
+/* Suddenly all waits: the rate has fallen, or the path has become longer. A drain tells which. */
+static void end_recent(struct window *window, uint64_t now_us)
 {
-	uint64_t low = max_u64(path_bytes(window) / 4 * 3, LIMIT_MIN);
-	uint64_t goal = path_bytes(window) + queue_bytes(window) -
-			min_u64(window->read_burst / 2, HALF_FRAME_MAX);
+	int64_t most_us = window->queue_us + 2 * least_queue_us(window) + window->path_us / 4;
+	uint64_t rate = rate_since(window, &window->former, 0);
 
-	if (window->drain == DRAIN_FALL && !is_app_limited && window->limit > low + bytes / 2) {
-		window->limit -= bytes / 2;
-	} else if (window->drain >= DRAIN_LOW) {
-		window->limit = low;
-		if (window->drain == DRAIN_FALL) {
-			enter_drain(window, DRAIN_LOW);
-			begin_span(window, now_us);
-		}
-	} else if (window->is_starting) {
-		window->limit += is_app_limited ? 0 : bytes;
-	} else if (window->is_filling) {
-		window->limit = max_u64(goal, window->limit + (is_app_limited ? 0 : bytes / 4));
-	} else {
-		window->limit = max_u64(goal, LIMIT_MIN);
-	}
+	if (!window->is_filling && window->drain == DRAIN_NONE && window->recent.queue_us > most_us)
+		lower_rate(window, rate, now_us);
+	window->former = window->recent;
+	window->recent = interval_begin(window, now_us);
 }
 
-/* How long the bytes took to be read: the far clock's zero is a guess, so beyond some constant. */
-static int64_t time_there(
-	struct window *window, uint64_t sent_us, uint64_t read_us, uint64_t now_us)
+static bool is_span_over(const struct window *window, uint64_t now_us)
 {
-	int64_t rtt_us = (int64_t)max_u64(now_us - sent_us, 1);
-	int64_t forward_us = (int64_t)(read_us - window->clock_us - sent_us);
-	int64_t sure_us = 2 * max_i64(window->forward_us, CLOCK_ERROR_US);
+	uint64_t least_us = window->is_filling ? RECENT_US : SPAN_MIN_US;
 
-	if (window->rtt_us == 0)
-		window->rtt_us = (uint64_t)(window->forward_us = rtt_us);
-	else if (read_us != WINDOW_NO_TIME && forward_us >= window->forward_us - sure_us &&
-		 forward_us <= rtt_us + sure_us)
-		return forward_us;
-	if (read_us == WINDOW_NO_TIME)
-		return rtt_us - window->back_us;
-	/* It was set (or is seen for the first time): neither way takes less than no time. */
-	window->clock_us = read_us - sent_us - (uint64_t)(rtt_us - window->back_us);
-	return rtt_us - window->back_us;
+	if (is_full(window, now_us))
+		return true;
+	if (window->drain == DRAIN_MEASURE)
+		return window->span.clean_us < INT64_MAX;
+	return window->acked >= window->span.end && window->span.samples > 0 &&
+	       (window->is_starting || now_us - window->span.since.us >= least_us);
 }
 
-void window_acked(struct window *window, uint64_t consumed, uint64_t read_us, uint64_t now_us)
+static void set_limit(struct window *window, uint64_t bytes, bool is_app_limited)
+{
+	uint64_t goal = path_bytes(window) + bytes_in((uint64_t)window->queue_us, window->rate);
+
+	if (window->is_filling && !is_app_limited)
+		window->limit += window->is_starting ? bytes : bytes / GROWTH;
+	if (!window->is_starting)
+		window->limit = max_u64(window->is_filling ? window->limit : LIMIT_MIN, goal);
+}
+
+void window_acked(struct window *window, uint64_t consumed, uint64_t read_us, uint64_t held_us,
+	uint64_t now_us)
 {
 	struct window_write write;
-	int64_t forward_us;
+	int64_t rtt_us;
 	uint64_t bytes;
 
 	if (consumed <= window->acked || window->write_count == 0)
 		return;
 	bytes = consumed - window->acked;
 	window->acked = consumed;
+	if (window_in_flight(window) <= window->limit)
+		window->is_untimed = false;
 	if (write_at(window, 0)->start >= consumed)
 		return; /* it tells of an ACK of ours: no byte that counts was read */
 	write = take_write(window);
@@ -453,14 +511,13 @@ void window_acked(struct window *window, uint64_t consumed, uint64_t read_us, ui
 		begin_span(window, now_us);
 		return;
 	}
-	forward_us = time_there(window, write.sent_us, read_us, now_us);
-	measure(window, &write, bytes, (int64_t)max_u64(now_us - write.sent_us, 1), forward_us);
-	if (now_us - window->span.from_us >= SPAN_MIN_US
-			? window->acked >= window->span.end || has_excess(window)
-			: window->acked >= window->span.end &&
-				  (window->is_starting || window->drain != DRAIN_NONE))
+	rtt_us = (int64_t)(now_us - write.sent_us);
+	rtt_us = max_i64(rtt_us - (int64_t)min_u64(held_us, (uint64_t)rtt_us), 1);
+	measure(window, &write, rtt_us, time_there(window, write.sent_us, read_us, rtt_us));
+	if (now_us - window->recent.us >= RECENT_US)
+		end_recent(window, now_us);
+	if (is_span_over(window, now_us))
 		end_span(window, now_us);
-	else if (!write.is_app_limited)
-		end_filling(window, forward_us, now_us);
-	set_limit(window, bytes, write.is_app_limited, now_us);
+	advance_drain(window, now_us);
+	set_limit(window, bytes, write.is_app_limited);
 }

@@ -25,15 +25,20 @@ struct window_write {
 	uint64_t start, end; /* offsets */
 	uint64_t sent_us;
 	uint64_t in_flight;  /* before it */
-	bool is_app_limited; /* too little had been written since to keep the pipe busy */
+	bool is_app_limited; /* until then too little was written to keep the pipe busy */
 };
 
-/* Every now and then less is sent for a moment, so that the queue in the pipe goes away. */
+/* What was read since a moment. */
+struct window_interval {
+	uint64_t acked, us, read_us; /* at its beginning: offset, our time, time of reading */
+	int64_t queue_us;            /* shortest wait since */
+};
+
+/* Now and then less is sent for a moment, so that the queue in the pipe goes away. */
 enum window_drain {
 	DRAIN_NONE,
-	DRAIN_REFILL, /* as much as usual may be in flight; what came of DRAIN_LOW comes in */
-	DRAIN_LOW,    /* less is in flight than the pipe holds without a queue */
-	DRAIN_FALL,   /* half of what is read is sent, until it is so */
+	DRAIN_FALL,    /* until less is in flight than the pipe holds without a queue */
+	DRAIN_MEASURE, /* until what was sent then is acknowledged */
 };
 
 struct window {
@@ -42,43 +47,44 @@ struct window {
 	uint64_t paced_us; /* when all that was written would be gone at the pace */
 
 	uint64_t sent;        /* offset after the last byte written */
-	uint64_t unacked_end; /* the same, without ACKs, which are not acknowledged */
-	uint64_t untimed_end; /* what was written before says nothing about the path */
+	uint64_t unacked_end; /* end of the last byte that will be acknowledged: ACKs are not */
 	uint64_t acked;       /* as last acknowledged; or later, where only ACKs followed */
+	uint64_t untimed_end; /* what was written before says nothing about the path */
+	bool is_untimed;      /* nor does what is written now */
 	bool is_app_limited;  /* of writes: there is too little to keep the pipe busy */
 	struct window_write writes[WINDOW_WRITES];
 	size_t first_write, write_count;
 
-	struct {
-		uint64_t end; /* offset; what is acknowledged then was sent after it began */
-		uint64_t from, from_us;
-		uint64_t read_burst;
-		int64_t samples, rtt_sum_us, forward_sum_us, forward_least_us;
-		bool is_app_limited;
-	} span; /* what is being measured */
-
 	uint64_t rate;
-	uint64_t read_burst;              /* most bytes read at once, of late */
-	bool is_starting;                 /* nothing is known yet */
-	bool is_filling;                  /* the pipe takes more; how much is being found out */
-	unsigned int spans_without_queue; /* spans in a row that saw no queue */
-	uint64_t rate_before;             /* a queue too long was seen */
-	int64_t excess_us;                /* how long it was; 0: no such */
-	uint64_t clock_us;                /* what the far clock is ahead of ours, about */
-	int64_t forward_us, back_us;      /* time there (without a queue of ours) and back */
-	int64_t deviation_us;             /* of the first, mean */
-	uint64_t rtt_us;                  /* smoothed */
-	enum window_drain drain;
-	uint64_t drain_us, drain_end; /* when the last began; offset that ends the phase */
+	bool has_clock;        /* the far side has said when it has read something */
+	uint64_t clock_us;     /* what the far clock is ahead of ours, about */
+	int64_t base_us;       /* least time there; less than 0, if the clocks differ so */
+	int64_t path_us;       /* round trip without a queue of ours, smoothed */
+	int64_t least_path_us; /* the same, the least */
+	uint64_t rtt_us;       /* smoothed */
+	uint64_t read_us;      /* when what is acknowledged was read, on our clock, about */
+	int64_t variation_us;  /* of the wait within a span, smoothed */
+	int64_t queue_us;      /* how long bytes may wait */
+	struct window_interval recent, former; /* short ones, for what happens suddenly */
 	struct {
-		uint64_t from; /* offset */
-		int64_t samples, forward_sum_us, deviation_sum_us;
-	} clean; /* writes, since the last drain began */
+		struct window_interval since, former; /* its own, and that of the span before */
+		uint64_t end; /* offset; what is acknowledged then was sent after it began */
+		int64_t samples, queue_sum_us;
+		int64_t clean_us; /* shortest wait of what was written while little was in flight */
+		bool is_app_limited, is_full;
+	} span; /* about a round trip, for all that is measured */
+
+	bool is_starting; /* nothing is known yet */
+	bool is_filling;  /* the limit grows, until the pipe is full */
+	unsigned int spans_without_queue;
+	enum window_drain drain;
+	uint64_t drain_us;    /* when the last one began, or was not needed */
+	int64_t rise_us;      /* of the base, that the last drain has shown; 0: none */
+	uint64_t rate_before; /* the falls */
+	unsigned int falls;   /* of the rate, in a row: there was a queue each time */
 };
 
-/*
- * Begins a stream. target_us: how long bytes may queue in the pipe, beyond what it needs.
- */
+/* Begins a stream. target_us: how long bytes may queue in the pipe, beyond what it needs. */
 void window_init(struct window *window, uint64_t target_us);
 
 /*
@@ -94,12 +100,12 @@ size_t window_room(const struct window *window, uint64_t now_us);
 uint64_t window_opens_us(const struct window *window, uint64_t now_us);
 
 /*
- * Says that `bytes`, one at least, of frames that will be acknowledged, all but ACKs, were written;
- * more_waits: there are more to be written.
+ * Says that `bytes` (1 or more) of frames other than ACK were written; more_waits: there are more
+ * to be written.
  */
 void window_sent(struct window *window, size_t bytes, uint64_t now_us, bool more_waits);
 
-/* Says that what was written up to now may have waited for the far program to be there. */
+/* Says that what was written before may have waited for the far program to be there. */
 void window_forget_times(struct window *window);
 
 /* Says that `bytes` of ACK frames were written. They need no room and are not waited for. */
@@ -111,11 +117,12 @@ void window_blocked(struct window *window);
 /*
  * Takes an ACK: the far program had read `consumed` bytes of the stream, not fewer than before nor
  * more than were sent, at read_us on its own clock (any that runs evenly; WINDOW_NO_TIME: it does
- * not say).
+ * not say). It held the ACK back for held_us.
  */
-void window_acked(struct window *window, uint64_t consumed, uint64_t read_us, uint64_t now_us);
+void window_acked(struct window *window, uint64_t consumed, uint64_t read_us, uint64_t held_us,
+	uint64_t now_us);
 
-/* Bytes written and to be acknowledged yet. */
+/* Bytes written and not acknowledged yet. */
 uint64_t window_in_flight(const struct window *window);
 
 /* Bytes that may be on their way when the pipe is busy. */
@@ -124,8 +131,7 @@ uint64_t window_limit(const struct window *window);
 /* What the pipe delivers, in bytes per second; 0: not known yet. */
 uint64_t window_rate(const struct window *window);
 
-/* Round trip without a queue of ours, and as it is (smoothed), both in microseconds; 0: not known.
- */
+/* Round trip without a queue of ours, and as it is (smoothed), in microseconds; 0: not known. */
 uint64_t window_path_us(const struct window *window);
 uint64_t window_rtt_us(const struct window *window);
 

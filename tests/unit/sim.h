@@ -18,12 +18,8 @@
 #include "check.h"
 #include "receiver.h"
 #include "sender.h"
+#include "sim_tcp.h"
 #include "util.h"
-
-#define NEVER UINT64_MAX
-#define SECONDS(n) ((uint64_t)((n)*1e9))
-#define MILLISECONDS(n) ((uint64_t)((n)*1e6))
-#define MICROSECONDS(n) ((uint64_t)(n)*1000)
 
 enum {
 	LATENCY_US = 5 * US_PER_MS,
@@ -39,22 +35,9 @@ enum {
 	SSH_BUFFER = 2 * 1024 * 1024,
 	SSH_READ = 16 * 1024,
 	SSH_EXTRA = 36,
-	TCP_PAYLOAD = 1448,
-	TCP_HEADER = 52,
-	TCP_ACK_MS = 40,
 	STREAM_MAX = 4 * 1024 * 1024, /* bytes written and not read, at most */
-	SEGMENTS_MAX = 1 << 16,
 	BATCH_MAX = 256 * 1024,
 	TIMES_MAX = 4096,
-};
-
-/* One direction. What is 0 does not happen. */
-struct sim_link {
-	double mbit, delay_ms;
-	double jitter_ms, jitter_every_ms;       /* 0 to that is added, anew that often, in order */
-	double step_s, step_mbit, step_delay_ms; /* so it is in every second one of such times */
-	double login_s;                          /* ssh reads nothing before */
-	size_t segment;                          /* bytes, if it is not TCP_PAYLOAD */
 };
 
 struct sim_load {
@@ -77,15 +60,8 @@ enum event {
 	EVENT_BULK,
 	EVENT_TURN,
 	EVENT_SSH,
-	EVENT_ARRIVAL,
-	EVENT_TCP_ACK,
+	EVENT_TCP,
 	EVENTS,
-};
-
-struct segment {
-	size_t payload; /* none in an acknowledgement of TCP */
-	uint64_t end;   /* when it arrives, so much of the stream is there */
-	uint64_t arrival_ns;
 };
 
 struct times {
@@ -100,6 +76,7 @@ struct sim_end {
 	struct sender sender;
 	struct receiver receiver;
 	struct sim_link link;
+	struct tcp tcp;
 	struct sim_load load;
 
 	struct frame_run batch; /* datagrams received since the last turn, in one of ... */
@@ -110,13 +87,8 @@ struct sim_end {
 
 	bool is_blocked;
 	size_t pipe_size;
-	uint64_t written, in_ssh, arrived, read; /* offsets in the stream */
-	uint8_t stream[STREAM_MAX];              /* a ring */
-
-	struct segment segments[SEGMENTS_MAX]; /* a ring */
-	size_t arriving, segments_end;
-	size_t unacked; /* segments that have come, and TCP has not acknowledged */
-	uint64_t free_ns, arrival_ns, jitter_ns, jitter_until_ns;
+	uint64_t written, in_ssh, read; /* offsets in the stream */
+	uint8_t stream[STREAM_MAX];     /* a ring */
 
 	struct times one_way, round_trip; /* of sparse datagrams */
 	uint64_t first_second_ns;         /* the longest round trip of the first second */
@@ -158,75 +130,17 @@ static uint64_t clock_us(const struct sim_end *end)
 	return end == &sim.ends[0] ? now_us : now_us + now_us / 5000 + sim.ahead_us;
 }
 
-/* --- the link ------------------------------------------------------------------------------ */
+/* --- the pipe ------------------------------------------------------------------------------ */
 
-static uint64_t delay_ns(struct sim_end *end, double delay_ms)
+static void step_tcp(struct sim_end *end)
 {
-	const struct sim_link *link = &end->link;
+	uint64_t before = end->tcp.stream;
 
-	if (link->jitter_ms > 0 && end->free_ns >= end->jitter_until_ns) {
-		end->jitter_ns = random_below((uint32_t)MILLISECONDS(link->jitter_ms));
-		end->jitter_until_ns = end->free_ns + MILLISECONDS(link->jitter_every_ms);
-	}
-	return MILLISECONDS(delay_ms) + end->jitter_ns;
-}
-
-/* It leaves when those before it have left, and says too what has come. */
-static void send_segment(struct sim_end *end, size_t payload, uint64_t stream_end)
-{
-	const struct sim_link *link = &end->link;
-	uint64_t start_ns = max_u64(sim.now_ns, end->free_ns);
-	bool is_stepped = link->step_s > 0 && start_ns / SECONDS(link->step_s) % 2 == 1;
-	double mbit = is_stepped && link->step_mbit > 0 ? link->step_mbit : link->mbit;
-	double ms = is_stepped && link->step_delay_ms > 0 ? link->step_delay_ms : link->delay_ms;
-
-	if (end->segments_end - end->arriving == SEGMENTS_MAX)
-		abort();
-	end->free_ns = start_ns + MILLISECONDS((double)(payload + TCP_HEADER) * 8e-3 / mbit);
-	end->arrival_ns = max_u64(end->arrival_ns, end->free_ns + delay_ns(end, ms));
-	end->segments[end->segments_end++ % SEGMENTS_MAX] = (struct segment){
-		payload, stream_end, end->arrival_ns};
-	plan(end, EVENT_ARRIVAL, end->arrival_ns - sim.now_ns);
-	end->unacked = 0;
-	*due_ns(end, EVENT_TCP_ACK) = NEVER;
-}
-
-static void send_tcp_ack(struct sim_end *end)
-{
-	send_segment(end, 0, 0);
-}
-
-static void arrive(struct sim_end *end)
-{
-	const struct segment *segment = &end->segments[end->arriving++ % SEGMENTS_MAX];
-	struct sim_end *to = other(end);
-
-	if (end->arriving < end->segments_end)
-		plan(end, EVENT_ARRIVAL,
-			end->segments[end->arriving % SEGMENTS_MAX].arrival_ns - sim.now_ns);
-	if (segment->payload == 0)
+	tcp_step(&end->tcp, sim.now_ns);
+	if (end->tcp.stream == before)
 		return;
-	if (++to->unacked == 2)
-		send_tcp_ack(to);
-	else
-		plan(to, EVENT_TCP_ACK, MILLISECONDS(TCP_ACK_MS));
-	if (segment->end == end->arrived)
-		return;
-	end->arrived = segment->end;
-	wake(to, EVENT_TURN);
+	wake(other(end), EVENT_TURN);
 	wake(end, EVENT_SSH); /* it may have room again */
-}
-
-/* What ssh has wrapped, nobody can read before all has come. */
-static void send_wrapped(struct sim_end *end, size_t size)
-{
-	size_t most = end->link.segment > 0 ? end->link.segment : TCP_PAYLOAD;
-	uint64_t before = end->in_ssh;
-
-	end->in_ssh += size;
-	for (size += SSH_EXTRA; size > most; size -= most)
-		send_segment(end, most, before);
-	send_segment(end, size, end->in_ssh);
 }
 
 static void run_ssh(struct sim_end *end)
@@ -237,8 +151,12 @@ static void run_ssh(struct sim_end *end)
 		plan(end, EVENT_SSH, login_ns - sim.now_ns);
 		return;
 	}
-	while (end->in_ssh < end->written && end->in_ssh < end->arrived + SSH_BUFFER) {
-		send_wrapped(end, (size_t)min_u64(end->written - end->in_ssh, SSH_READ));
+	while (end->in_ssh < end->written && end->in_ssh < end->tcp.stream + SSH_BUFFER) {
+		size_t size = (size_t)min_u64(end->written - end->in_ssh, SSH_READ);
+		uint64_t before = end->in_ssh;
+
+		end->in_ssh += size;
+		tcp_write(&end->tcp, size + SSH_EXTRA, before, end->in_ssh, sim.now_ns);
 		if (end->is_blocked)
 			wake(end, EVENT_TURN);
 		end->is_blocked = false;
@@ -363,10 +281,10 @@ static void read_pipe(struct sim_end *end, uint64_t now_us)
 	char error[RECEIVER_TEXT_SIZE] = "CLOSE";
 	struct frame frame;
 
-	while (from->read < from->arrived && result == RECEIVER_MORE) {
+	while (from->read < from->tcp.stream && result == RECEIVER_MORE) {
 		size_t at = (size_t)(from->read % STREAM_MAX), room;
 		uint8_t *to = receiver_room(&end->receiver, &room);
-		size_t size = (size_t)min_u64(from->arrived - from->read, STREAM_MAX - at);
+		size_t size = (size_t)min_u64(from->tcp.stream - from->read, STREAM_MAX - at);
 
 		size = min_size(size, room);
 		memcpy(to, from->stream + at, size);
@@ -448,13 +366,14 @@ static void sim_run_until(double until_s)
 		[EVENT_BULK] = offer_bulk,
 		[EVENT_TURN] = turn,
 		[EVENT_SSH] = run_ssh,
-		[EVENT_ARRIVAL] = arrive,
-		[EVENT_TCP_ACK] = send_tcp_ack,
+		[EVENT_TCP] = step_tcp,
 	};
 
 	for (;;) {
 		size_t next = 0;
 
+		for (int i = 0; i < 2; i++)
+			*due_ns(&sim.ends[i], EVENT_TCP) = tcp_due_ns(&sim.ends[i].tcp);
 		for (size_t i = 1; i < 2 * EVENTS; i++)
 			next = sim.due_ns[i] < sim.due_ns[next] ? i : next;
 		if (sim.due_ns[next] >= SECONDS(until_s))
@@ -471,6 +390,7 @@ static void begin_end(struct sim_end *end, const struct sim_link *link, const st
 	bool is_dec = end == &sim.ends[1];
 
 	end->link = *link;
+	tcp_begin(&end->tcp, &other(end)->tcp, link);
 	end->load = *load;
 	end->load.size = load->size > 0 ? load->size : BULK_SIZE;
 	end->batch.frames = end->frames[0];

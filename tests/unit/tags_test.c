@@ -14,6 +14,7 @@ static uint64_t now_us;
 /* Answers and late frames of the former stream change nothing. */
 static void begin_stream(bool counts_down)
 {
+	tags_begin_anew(&tags);
 	tags_init(&tags, counts_down);
 	model_init(&tags, counts_down);
 	for (uint32_t tag = 0; tag < TAGS; tag++) {
