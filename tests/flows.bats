@@ -18,10 +18,27 @@ bats_require_minimum_version 1.5.0
 }
 
 @test "datagrams in either direction keep a flow alive" {
-  start_peer echo echo
-  start_enc enc -i 1000 0 -- "$dec" -v -i 1000 "127.0.0.1:$port"
-  for _ in 1 2 3; do expect_equal "$(ask "$port" hello)" hello; done
-  expect_not_said enc.err "expired"
+  start_peer target hold
+  start_with_clock enc "$enc" -v -i 10 127.0.0.1:0 -- "$dec" -v -i 10 "127.0.0.1:$port"
+  wait_until said enc.err "listening on"
+  port=$(listening_port enc.err)
+  own=$("$peer" free-port)
+  say() { printf '%s' "$1" | socat -t0 - "UDP4-SENDTO:127.0.0.1:$port,bind=127.0.0.1:$own"; }
+  start waiting bash -c 'printf held | exec "$@"' - "$peer" send 127.0.0.1 "$port"
+  waiting=$pid
+  wait_until said target.out held
+  say 1
+  wait_until said enc.err "uott-dec: flow 65534: new"
+  printf idle | "$peer" post 127.0.0.1 "$port"
+  wait_until said enc.err "uott-dec: flow 65533: new"
+  move_clock 6
+  say release
+  finish "$waiting"
+  expect_equal "$(cat waiting.out)" held
+  move_clock 6
+  wait_until said enc.err "uott-enc: flow 65533: expired"
+  wait_until grep -qE "uott-dec: flow 65533: (expired|closed)" enc.err
+  ! grep -E "flow 6553[45]: (expired|closed)" enc.err
 }
 
 @test "dec closes the sockets of expired flows" {
