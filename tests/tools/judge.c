@@ -146,6 +146,8 @@ bool judge_arrival(
 		misdelivered++;
 		return false;
 	}
+	if (stamp->start == 0)
+		return true;
 	tally = &tallies[stamp->kind];
 	flow = &tally->flows[stamp->flow];
 	if (start == 0)

@@ -27,7 +27,7 @@ struct stamp {
 	uint32_t check;
 	uint16_t kind, flow;
 	uint64_t sequence;
-	int64_t start; /* when its sender began */
+	int64_t start; /* when its sender began; 0: before that, and such a one is not counted */
 	int64_t sent;
 };
 

@@ -5,12 +5,13 @@
  *   load sink [OPTION]... [HOST]      says "port N", receives until SIGTERM, and reports
  *   load echo [OPTION]... [HOST]      the same, and sends every datagram back
  *   load ack [OPTION]... [HOST]       the same, but of each no more than its stamp
+ *   load reply [OPTION]... [HOST]     as sink, and sends back what is of the sparse flow
  *   load source [OPTION]... [HOST]    as sink, and sends to each flow it has heard of, as "send"
  *   load drive [OPTION]... HOST PORT  sends one datagram of each flow, says "ready", and then, for
  *                                     each line "RATE SECONDS" on standard input, sends that and
  *                                     says "sent COUNT"; its sockets stay the same
  *
- *   -f FLOWS    bulk flows (1), each from a socket of its own
+ *   -f FLOWS    bulk flows (1, or 0), each from a socket of its own
  *   -s SIZE     of a bulk datagram (1200)
  *   -r RATE     bulk datagrams per second, of all flows (0: as fast as it goes)
  *   -p PINGS    per second (0): a sparse flow, of 64 bytes each, from one more socket
@@ -21,6 +22,9 @@
  *   -w SECONDS  warm-up: the report's window starts then (0)
  *   -e SECONDS  end of that window (3600)
  *   -b HOST     an IPv4 address to send from
+ *   -o          "send" first waits until the other end has sent a sparse datagram back
+ *   -v          "send" says of each sparse datagram that comes back when it was sent, and how long
+ *               it was under way
  *   -g          a flow's neighbouring bulk datagrams are sent in one call (UDP_SEGMENT)
  *
  * Reports are lines of key=value. A second SIGTERM ends it without silence.
@@ -63,6 +67,7 @@ static enum mode {
 	SINK,
 	ECHO,
 	ACK,
+	REPLY,
 	SOURCE,
 	MODES
 } mode;
@@ -80,7 +85,7 @@ static struct {
 	uint16_t flows;
 	size_t size;
 	double seconds, drain, warm_up, end, window;
-	bool heed, segments;
+	bool heed, segments, wait, verbose;
 	struct sockaddr_in source;
 } options = {.flows = 1, .size = 1200, .seconds = 5, .drain = 0.5, .end = SECONDS_MAX};
 
@@ -231,6 +236,8 @@ static int64_t send_what_is_allowed(int64_t now)
 
 static int64_t send_bulk(int64_t now)
 {
+	if (options.flows == 0)
+		return IDLE;
 	if (options.window > 0)
 		return send_what_is_allowed(now);
 	if (bulk.rate > 0)
@@ -262,13 +269,16 @@ static void take_one(struct flow *at, const struct msghdr *header, size_t size, 
 
 	if (!judge_arrival(header->msg_iov->iov_base, size, owner, now, &stamp))
 		return;
-	if (mode == ECHO || mode == ACK)
-		(void)sendto(at->fd, header->msg_iov->iov_base, mode == ECHO ? size : sizeof(stamp),
+	if (mode == ECHO || mode == ACK || (mode == REPLY && stamp.kind == SPARSE))
+		(void)sendto(at->fd, header->msg_iov->iov_base, mode == ACK ? sizeof(stamp) : size,
 			0, header->msg_name, header->msg_namelen);
 	else if (mode == SOURCE)
 		learn(&stamp, header);
 	else if (mode == SEND && stamp.kind == BULK)
 		congestion_answer(&at->congestion, stamp.sequence, at->next, stamp.sent, now);
+	else if (mode == SEND && options.verbose && stamp.start != 0)
+		printf("back sent_s=%.3f ms=%.3f\n", milliseconds(stamp.sent - stamp.start) / 1e3,
+			milliseconds(now - stamp.sent));
 }
 
 /* One batch; false: there was none. */
@@ -377,12 +387,25 @@ static void serve(const char *host)
 	run();
 }
 
+/* One a second, until one comes back. They are no part of the load: nobody counts them. */
+static void wait_for_an_answer(void)
+{
+	while (last_active == 0 && !stopped) {
+		transmit(SPARSE, 0, 1);
+		wait_for(SECOND);
+		receive_what_is_there();
+	}
+	flows[SPARSE][0].next = 0;
+}
+
 static void send_load(char **where)
 {
 	if (pings.rate > 0)
 		open_flow(SPARSE, 0, where);
 	for (uint16_t i = 0; i < options.flows; i++)
 		open_flow(BULK, i, where);
+	if (options.wait)
+		wait_for_an_answer();
 	began = now_ns();
 	run();
 }
@@ -411,9 +434,9 @@ static void read_options(int argc, char **argv)
 {
 	int option;
 
-	while ((option = getopt(argc, argv, "f:s:r:p:k:t:d:w:e:b:ag")) != -1) {
+	while ((option = getopt(argc, argv, "f:s:r:p:k:t:d:w:e:b:agov")) != -1) {
 		if (option == 'f')
-			options.flows = (uint16_t)number(optarg, 1, FLOWS_MAX);
+			options.flows = (uint16_t)number(optarg, 0, FLOWS_MAX);
 		else if (option == 's')
 			options.size = (size_t)number(optarg, sizeof(struct stamp), DATAGRAM_MAX);
 		else if (option == 'r')
@@ -432,6 +455,10 @@ static void read_options(int argc, char **argv)
 			options.end = number(optarg, 0, SECONDS_MAX);
 		else if (option == 'a')
 			options.heed = true;
+		else if (option == 'o')
+			options.wait = true;
+		else if (option == 'v')
+			options.verbose = true;
 		else if (option == 'b')
 			options.source = (struct sockaddr_in){
 				.sin_family = AF_INET, .sin_addr.s_addr = inet_addr(optarg)};
@@ -446,7 +473,7 @@ static void read_options(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	static const char *const modes[MODES] = {"send", "drive", "sink", "echo", "ack", "source"};
+	static const char *const modes[MODES] = {"send", "drive", "sink", "echo", "ack", "reply", "source"};
 
 	while (mode < MODES && argc > 1 && strcmp(argv[1], modes[mode]) != 0)
 		mode++;

@@ -19,8 +19,8 @@
  *                                     from the address that was asked. Waits for a SIGUSR1 after
  *                                     the first one, and half-way.
  *   peer late MS [HOST]               sends every datagram back, but that much later
- *   peer crowd COUNT PORT             asks as "locals" does, that many times, whether or not replies
- *                                     come; says how many came, all of them the asker's own
+ *   peer crowd COUNT PORT             asks as "locals" does, that many times, without waiting for
+ *                                     replies; says how many came, all of them the asker's own
  *   peer free-port                    prints a TCP and UDP port that nobody uses
  */
 #include <poll.h>
