@@ -344,8 +344,7 @@ static void settle_queue(struct sender *sender, size_t written)
 	sender->rest_end = sender->head_end = rest_size;
 }
 
-static void tell_window(
-	struct sender *sender, size_t written, size_t unanswered, bool is_blocked, uint64_t now_us)
+static void tell_window(struct sender *sender, size_t written, size_t unanswered, uint64_t now_us)
 {
 	if (!sender->has_window || written == 0)
 		return;
@@ -355,11 +354,9 @@ static void tell_window(
 		window_sent(
 			&sender->window, written - unanswered, now_us, !sender_is_empty(sender));
 	window_sent_ack(&sender->window, unanswered);
-	if (is_blocked)
-		window_blocked(&sender->window);
 }
 
-void sender_settle(struct sender *sender, size_t written, bool is_blocked, uint64_t now_us)
+void sender_settle(struct sender *sender, size_t written, uint64_t now_us)
 {
 	bool is_head_alone = written == sender->head_end - sender->head_start;
 	size_t unanswered = is_head_alone ? min_size(written, sender->ack_size) : 0;
@@ -371,7 +368,7 @@ void sender_settle(struct sender *sender, size_t written, bool is_blocked, uint6
 		settle_queue(sender, of_frames);
 	sender->counters->value[STREAM_OUT_BYTES] += written;
 	control_sent(sender->control, written, unanswered, now_us);
-	tell_window(sender, written, unanswered, is_blocked, now_us);
+	tell_window(sender, written, unanswered, now_us);
 }
 
 void sender_update_counters(const struct sender *sender)

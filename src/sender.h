@@ -85,11 +85,8 @@ bool sender_has_queue(const struct sender *sender);
 int sender_gather(struct sender *sender, size_t pipe_room, uint64_t now_us,
 	struct iovec pieces[static SENDER_PIECES_MAX]);
 
-/*
- * The first `written` bytes of the pieces have left; the rest waits. is_blocked: the pipe has no
- * more room.
- */
-void sender_settle(struct sender *sender, size_t written, bool is_blocked, uint64_t now_us);
+/* The first `written` bytes of the pieces have left; the rest waits. */
+void sender_settle(struct sender *sender, size_t written, uint64_t now_us);
 
 /* For a turn in which nothing may be written: moves the runs to the queue. */
 void sender_hold(struct sender *sender, uint64_t now_us);

@@ -222,8 +222,7 @@ void stream_flush(struct stream *stream, uint64_t now_us)
 
 		count = sender_gather(sender, room, now_us, pieces);
 		if (count > 0)
-			sender_settle(sender, write_pieces(stream, pieces, count),
-				stream->is_blocked, now_us);
+			sender_settle(sender, write_pieces(stream, pieces, count), now_us);
 	}
 	sender_hold(sender, now_us);
 	sender_update_counters(sender);

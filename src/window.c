@@ -37,7 +37,6 @@ enum {
 	DRAIN_PATHS = 16,
 	QUEUE_MAX_US = 250 * US_PER_MS,
 	CLOCK_SET_US = US_PER_SECOND / 2, /* no base is so wrong */
-	VARIATION_MAX_US = 50 * US_PER_MS,
 	TIME_MAX_US = 60 * US_PER_SECOND,
 	SPANS_WITHOUT_QUEUE = 3,
 	FALLS = 3,
@@ -108,7 +107,7 @@ uint64_t window_rate(const struct window *window)
 
 uint64_t window_path_us(const struct window *window)
 {
-	return (uint64_t)max_i64(window->path_us, 0);
+	return (uint64_t)window->path_us;
 }
 
 uint64_t window_rtt_us(const struct window *window)
@@ -247,11 +246,6 @@ void window_forget_times(struct window *window)
 void window_sent_ack(struct window *window, size_t bytes)
 {
 	window->sent += bytes;
-}
-
-void window_blocked(struct window *window)
-{
-	window->is_app_limited = false;
 }
 
 static void move_base(struct window *window, int64_t more_us)
@@ -404,8 +398,7 @@ static void adapt_queue(struct window *window)
 	int64_t queue_us = window->span.since.queue_us, over_us = queue_us - aim_us(window);
 	int64_t variation_us = window->span.queue_sum_us / window->span.samples - queue_us;
 
-	window->variation_us += (min_i64(variation_us, VARIATION_MAX_US) - window->variation_us) /
-				8;
+	window->variation_us += (variation_us - window->variation_us) / 8;
 	if (over_us > 0)
 		window->queue_us -= over_us / 2;
 	else if (window->span.is_full && !window->span.is_app_limited)

@@ -111,9 +111,6 @@ void window_forget_times(struct window *window);
 /* Says that `bytes` of ACK frames were written. They need no room and are not waited for. */
 void window_sent_ack(struct window *window, size_t bytes);
 
-/* Says that the pipe takes no more (EAGAIN, or less than was to be written): so it is busy. */
-void window_blocked(struct window *window);
-
 /*
  * Takes an ACK: the far program had read `consumed` bytes of the stream, not fewer than before nor
  * more than were sent, at read_us on its own clock (any that runs evenly; WINDOW_NO_TIME: it does

@@ -145,7 +145,7 @@ static bool write_once(size_t most)
 		left += part;
 	}
 	if (piece_count > 0)
-		sender_settle(&sender, left, left < size, now_us);
+		sender_settle(&sender, left, now_us);
 	frames_size = 0;
 	sender_update_counters(&sender);
 	for (enum counter cause = FIRST_DROP; cause < COUNTERS; cause++)

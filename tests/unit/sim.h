@@ -333,7 +333,7 @@ static void flush(struct sim_end *end, uint64_t now_us)
 		count = sender_gather(sender, room, now_us, pieces);
 		written = write_pieces(end, pieces, count);
 		if (count > 0)
-			sender_settle(sender, written, end->is_blocked, now_us);
+			sender_settle(sender, written, now_us);
 	}
 	sender_hold(sender, now_us);
 	sender_update_counters(sender);
