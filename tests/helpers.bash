@@ -132,11 +132,11 @@ stream_out_grew() { # SINCE
   [ "$(stream_bytes out)" -gt "$1" ]
 }
 
-# Whether nothing is under way any more, so that the test can move the clock.
+# Whether nothing is under way any more, so that the test can move the clock. ACKs wait up to 0.1 s.
 stream_is_quiet() {
   local before
   before="$(stream_bytes out) $(stream_bytes in)"
-  pause
+  timeout 0.2 "$peer" hold || :
   [ "$(stream_bytes out) $(stream_bytes in)" = "$before" ]
 }
 
