@@ -16,9 +16,10 @@
  * in three spans, the window grows until there is one, by a quarter in a round trip, as BBR does.
  * When all waits for 50 ms, the rate falls at once: mobile networks change so fast (Sprout).
  *
- * Shorter waits move the base down. It moves up only in a drain, every 10 s and when a lower rate
- * does not help: nothing is sent until half of what the path holds is in flight; what is sent then
- * finds no queue (BBR's ProbeRTT). So no queue becomes the path for good (Tor's proposal 324).
+ * Shorter waits move the base down. It moves up only in a drain, every few seconds and when a lower
+ * rate does not help: nothing is sent until half of what the path holds is in flight; what is sent
+ * then finds no queue (BBR's ProbeRTT). Two drains have to agree that the path is much longer. So
+ * no queue becomes the path for good (Tor's proposal 324).
  *
  * What is sent is spread over time, at a little more than the rate, since bursts would queue.
  */
