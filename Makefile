@@ -2,9 +2,9 @@
 # make demo       shows how they work
 # make test       runs all tests (SAN=1: under ASan and UBSan; PORTABLE=1: with POSIX calls only)
 # make bench      measures CPU time, rate and delay of datagrams, and compares them with a floor
-# make bench-latency, bench-memory
-#                 measures the delay of a small flow beside a large one, and the memory of flows
-#                 (BENCH=quick, ROUNDS=N)
+# make bench-latency, bench-network, bench-memory
+#                 measures the delay of a small flow beside a large one, over slow pipes and over
+#                 ssh (as root), and the memory of flows (BENCH=quick, ROUNDS=N)
 # make lint       runs the static checks
 # make static     builds the programs without shared libraries, small if musl-gcc is installed
 # make install    installs into DESTDIR and PREFIX (make uninstall removes)
@@ -94,7 +94,7 @@ $(BUILD)/tests/%.so: tests/tools/%.c Makefile
 	$(CC) -D_GNU_SOURCE $(WARNINGS) -Wno-pedantic -O2 -fPIC -shared -o $@ $< -ldl
 
 $(BUILD)/tests/load: $(addprefix tests/tools/,judge.c judge.h congestion.c congestion.h tool.h)
-$(TOOLS:%=$(BUILD)/tests/%): $(BUILD)/tests/%: tests/tools/%.c Makefile
+$(TOOLS:%=$(BUILD)/tests/%) $(BUILD)/tests/link: $(BUILD)/tests/%: tests/tools/%.c Makefile
 	mkdir -p $(@D)
 	$(COMPILE) $(LDFLAGS) -o $@ $(filter %.c,$^)
 
@@ -118,7 +118,8 @@ unit-tests: $(UNIT_TESTS)
 check: all $(UNIT_TESTS) $(TEST_TOOLS)
 	BUILD=$(abspath $(BUILD)) tests/run $(BATS_ARGS)
 
-BENCHES = bench-latency bench-memory
+BENCHES = bench-latency bench-memory bench-network
+bench-network: $(BUILD)/tests/link
 bench: bench-throughput
 bench-throughput $(BENCHES): bench-%: all $(TEST_TOOLS) $(BENCH_TOOLS:%=$(BUILD)/tests/%)
 	BUILD=$(abspath $(BUILD)) tests/bench/$* $(BENCH_ARGS)

@@ -24,7 +24,7 @@
  *   -b HOST     an IPv4 address to send from
  *   -o          "send" first waits until the other end has sent a sparse datagram back
  *   -v          "send" says of each sparse datagram that comes back when it was sent, and how long
- *               it was under way
+ *               it was under way, and in the end how many were sent
  *   -g          a flow's neighbouring bulk datagrams are sent in one call (UDP_SEGMENT)
  *
  * Reports are lines of key=value. A second SIGTERM ends it without silence.
@@ -408,6 +408,8 @@ static void send_load(char **where)
 		wait_for_an_answer();
 	began = now_ns();
 	run();
+	if (options.verbose)
+		printf("sent sparse=%llu\n", (unsigned long long)flows[SPARSE][0].next);
 }
 
 static void drive(char **where)
@@ -473,7 +475,8 @@ static void read_options(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	static const char *const modes[MODES] = {"send", "drive", "sink", "echo", "ack", "reply", "source"};
+	static const char *const modes[MODES] = {
+		"send", "drive", "sink", "echo", "ack", "reply", "source"};
 
 	while (mode < MODES && argc > 1 && strcmp(argv[1], modes[mode]) != 0)
 		mode++;
