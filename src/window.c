@@ -467,10 +467,10 @@ static bool is_span_over(const struct window *window, uint64_t now_us)
 {
 	uint64_t least_us = window->is_filling ? RECENT_US : SPAN_MIN_US;
 
-	if (is_full(window, now_us))
-		return true;
 	if (window->drain == DRAIN_MEASURE)
 		return window->span.clean_us < INT64_MAX;
+	if (is_full(window, now_us))
+		return true;
 	return window->acked >= window->span.end && window->span.samples > 0 &&
 	       (window->is_starting || now_us - window->span.since.us >= least_us);
 }
