@@ -57,7 +57,7 @@ COMPILE = $(CC) $(CPPFLAGS) $(NEEDED) -MMD -MP $(CFLAGS)
 LINK    = $(CC) $(NEEDED) $(CFLAGS) $(LINK_SMALL) $(LDFLAGS)
 
 PURE    = address control counters flow frame options quarantine queue receiver sender siphash \
-	tags window
+	tags window writes
 COMMON  = $(PURE) command log loop-epoll loop-poll pipe report signals stream tunnel udp usage
 HOT     = flow queue sender siphash
 TOOLS   = far load peer slowpipe

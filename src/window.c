@@ -41,6 +41,7 @@ enum {
 	TIME_MAX_US = 60 * US_PER_SECOND,
 	SPANS_WITHOUT_QUEUE = 3,
 	FALLS = 3,
+	TOGETHER_OF_RTT = WRITES_MAX / 4,
 	GROWTH = 4, /* a quarter of what is read, which is BBR's gain, too */
 };
 
@@ -180,28 +181,6 @@ static void pace(struct window *window, uint64_t bytes, uint64_t now_us)
 		window->paced_us = min_u64(gone_us, now_us + window->target_us + window->rtt_us);
 }
 
-static struct window_write *write_at(struct window *window, size_t i)
-{
-	return &window->writes[(window->first_write + i) % WINDOW_WRITES];
-}
-
-static void remember(struct window *window, const struct window_write *write)
-{
-	uint64_t together_us = window->rtt_us / (WINDOW_WRITES / 4);
-	struct window_write *last;
-
-	if (window->write_count > 0) {
-		last = write_at(window, window->write_count - 1);
-		if (window->write_count == WINDOW_WRITES ||
-			write->sent_us - last->sent_us < together_us) {
-			last->end = write->end;
-			last->is_app_limited |= write->is_app_limited;
-			return;
-		}
-	}
-	*write_at(window, window->write_count++) = *write;
-}
-
 /* Nothing is in flight, so all that was sent has been read, ACKs included. */
 static void begin_anew(struct window *window, uint64_t now_us)
 {
@@ -215,7 +194,7 @@ static void begin_anew(struct window *window, uint64_t now_us)
 void window_sent(struct window *window, size_t bytes, uint64_t now_us, bool more_waits)
 {
 	uint64_t in_flight = window_in_flight(window);
-	struct window_write write = {
+	struct write write = {
 		.start = window->sent,
 		.end = window->sent + bytes,
 		.sent_us = now_us,
@@ -235,7 +214,7 @@ void window_sent(struct window *window, size_t bytes, uint64_t now_us, bool more
 	write.is_app_limited = window->is_app_limited;
 	if (window->is_untimed)
 		window->untimed_end = write.end;
-	remember(window, &write);
+	writes_add(&window->writes, &write, window->rtt_us / TOGETHER_OF_RTT);
 }
 
 void window_forget_times(struct window *window)
@@ -310,21 +289,6 @@ static void adapt_base(struct window *window, uint64_t now_us)
 	}
 }
 
-/* Forgets what has been read. Returns the write whose bytes were read last. */
-static struct window_write take_write(struct window *window)
-{
-	struct window_write write = *write_at(window, 0);
-
-	while (window->write_count > 0 && write_at(window, 0)->start < window->acked) {
-		write = *write_at(window, 0);
-		if (write.end > window->acked)
-			break;
-		window->first_write = (window->first_write + 1) % WINDOW_WRITES;
-		window->write_count--;
-	}
-	return write;
-}
-
 /* How long the bytes took, on two clocks. Their difference is guessed once. */
 static int64_t time_there(struct window *window, uint64_t sent_us, uint64_t read_us, int64_t rtt_us)
 {
@@ -347,7 +311,7 @@ static int64_t time_there(struct window *window, uint64_t sent_us, uint64_t read
 }
 
 static void measure(
-	struct window *window, const struct window_write *write, int64_t rtt_us, int64_t there_us)
+	struct window *window, const struct write *write, int64_t rtt_us, int64_t there_us)
 {
 	int64_t queue_us = there_us - window->base_us;
 	int64_t path_us = rtt_us - max_i64(queue_us, 0);
@@ -488,19 +452,18 @@ static void set_limit(struct window *window, uint64_t bytes, bool is_app_limited
 void window_acked(struct window *window, uint64_t consumed, uint64_t read_us, uint64_t held_us,
 	uint64_t now_us)
 {
-	struct window_write write;
+	struct write write;
 	int64_t rtt_us;
 	uint64_t bytes;
 
-	if (consumed <= window->acked || window->write_count == 0)
+	if (consumed <= window->acked)
 		return;
 	bytes = consumed - window->acked;
 	window->acked = consumed;
 	if (window_in_flight(window) <= window->limit)
 		window->is_untimed = false;
-	if (write_at(window, 0)->start >= consumed)
+	if (!writes_take(&window->writes, consumed, &write))
 		return; /* it tells of an ACK of ours: no byte that counts was read */
-	write = take_write(window);
 	if (write.start < window->untimed_end) {
 		begin_span(window, now_us);
 		return;

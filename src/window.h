@@ -13,20 +13,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "writes.h"
+
 /* For window_acked(): the far side does not say when. */
 #define WINDOW_NO_TIME UINT64_MAX
-
-enum {
-	WINDOW_WRITES = 128 /* remembered; if more are in flight, several are taken together */
-};
-
-/* A write, or several in a row, that the far program has not read to the end. */
-struct window_write {
-	uint64_t start, end; /* offsets */
-	uint64_t sent_us;
-	uint64_t in_flight;  /* before it */
-	bool is_app_limited; /* until then too little was written to keep the pipe busy */
-};
 
 /* What was read since a moment. */
 struct window_interval {
@@ -52,8 +42,7 @@ struct window {
 	uint64_t untimed_end; /* what was written before says nothing about the path */
 	bool is_untimed;      /* nor does what is written now */
 	bool is_app_limited;  /* of writes: there is too little to keep the pipe busy */
-	struct window_write writes[WINDOW_WRITES];
-	size_t first_write, write_count;
+	struct writes writes;
 
 	uint64_t rate;
 	bool has_clock;        /* the far side has said when it has read something */
