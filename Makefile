@@ -56,14 +56,15 @@ NEEDED += -std=c11 -D_GNU_SOURCE -D__APPLE_USE_RFC_3542 -DUOTT_VERSION='"$(VERSI
 COMPILE = $(CC) $(CPPFLAGS) $(NEEDED) -MMD -MP $(CFLAGS)
 LINK    = $(CC) $(NEEDED) $(CFLAGS) $(LINK_SMALL) $(LDFLAGS)
 
-PURE    = address control counters flow frame options quarantine queue receiver sender siphash \
-	tags window writes
-COMMON  = $(PURE) command log loop-epoll loop-poll pipe report signals stream tunnel udp usage
+PURE    = address control counters flow frame options quarantine queue receiver sender services \
+	siphash tags window writes
+COMMON  = $(PURE) command limit listen log loop-epoll loop-poll pipe report signals stream tunnel \
+	udp usage
 HOT     = flow queue sender siphash
 TOOLS   = far load peer slowpipe
 PROGRAMS = $(BUILD)/uott-enc $(BUILD)/uott-dec
-TESTED  = $(PURE) command signals
-UNIT_TESTS = $(TESTED:%=$(BUILD)/tests/%_test)
+TESTED  = $(PURE) command limit signals
+UNIT_TESTS = $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/*_test.c))
 BENCH_TOOLS = floor start
 TEST_TOOLS = $(TOOLS:%=$(BUILD)/tests/%) $(BUILD)/tests/clock.so $(BUILD)/tests/nomemory.so
 

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <net/if.h>
 #include <netdb.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,6 +113,20 @@ size_t address_resolve(const struct host_port *name, int family, struct address 
 	return count;
 }
 
+/* Both families have the port in the same place, and by POSIX in the same type. */
+static_assert(offsetof(struct sockaddr_in, sin_port) == offsetof(struct sockaddr_in6, sin6_port),
+	"the port is in the same place");
+
+uint16_t address_port(const struct address *address)
+{
+	return ntohs(address->v4.sin_port);
+}
+
+void address_set_port(struct address *address, uint16_t port)
+{
+	address->v4.sin_port = htons(port);
+}
+
 socklen_t address_length(const struct address *address)
 {
 	return address->any.sa_family == AF_INET6 ? sizeof(address->v6) : sizeof(address->v4);
@@ -151,17 +166,17 @@ const char *address_format(const struct address *address, char text[static ADDRE
 
 	if (address->any.sa_family == AF_INET) {
 		inet_ntop(AF_INET, &address->v4.sin_addr, ip, sizeof(ip));
-		snprintf(text, ADDRESS_TEXT_SIZE, "%s:%u", ip, ntohs(address->v4.sin_port));
+		snprintf(text, ADDRESS_TEXT_SIZE, "%s:%u", ip, address_port(address));
 	} else if (IN6_IS_ADDR_V4MAPPED(&address->v6.sin6_addr)) {
 		inet_ntop(AF_INET, &address->v6.sin6_addr.s6_addr[12], ip, sizeof(ip));
-		snprintf(text, ADDRESS_TEXT_SIZE, "%s:%u", ip, ntohs(address->v6.sin6_port));
+		snprintf(text, ADDRESS_TEXT_SIZE, "%s:%u", ip, address_port(address));
 	} else {
 		char interface[IF_NAMESIZE] = "";
 		bool scoped = if_indextoname(address->v6.sin6_scope_id, interface) != NULL;
 
 		inet_ntop(AF_INET6, &address->v6.sin6_addr, ip, sizeof(ip));
 		snprintf(text, ADDRESS_TEXT_SIZE, "[%s%s%s]:%u", ip, scoped ? "%" : "", interface,
-			ntohs(address->v6.sin6_port));
+			address_port(address));
 	}
 	return text;
 }

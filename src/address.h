@@ -58,6 +58,10 @@ const char *host_port_join(const char *host, const char *port, struct host_port 
 size_t address_resolve(const struct host_port *name, int family, struct address *addresses,
 	size_t max, char error[static ADDRESS_ERROR_SIZE]);
 
+/* The port, in host byte order. */
+uint16_t address_port(const struct address *address);
+void address_set_port(struct address *address, uint16_t port);
+
 /* Returns the size in bytes of the socket address in it: the socket calls need the exact size. */
 socklen_t address_length(const struct address *address);
 

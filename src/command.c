@@ -10,10 +10,10 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stddef.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "limit.h"
 #include "util.h"
 
 enum {
@@ -25,31 +25,11 @@ enum {
 
 extern char **environ;
 
-static struct rlimit original_limit;
-static bool is_limit_known;
-
-static void raise_limit(void)
-{
-	struct rlimit raised = original_limit;
-
-	raised.rlim_cur = raised.rlim_max;
-	if (is_limit_known)
-		(void)setrlimit(RLIMIT_NOFILE, &raised);
-}
-
-static void restore_limit(void)
-{
-	if (is_limit_known)
-		(void)setrlimit(RLIMIT_NOFILE, &original_limit);
-}
-
 void command_init(struct command *command, char *const *argv, uint64_t max_wait_us)
 {
 	*command = (struct command){
 		.argv = argv, .deadline_us = UINT64_MAX, .max_wait_us = max_wait_us};
 	command_reset_wait(command);
-	is_limit_known = getrlimit(RLIMIT_NOFILE, &original_limit) == 0;
-	raise_limit();
 }
 
 /* --- the start ------------------------------------------------------------------------------ */
@@ -98,11 +78,11 @@ static int spawn(struct command *command, int child_input, int child_output)
 	error = posix_spawnattr_init(&attributes);
 	if (error == 0) {
 		error = plan_child(&actions, &attributes, child_input, child_output);
-		restore_limit();
+		limit_restore();
 		if (error == 0)
 			error = posix_spawnp(&command->pid, command->argv[0], &actions, &attributes,
 				command->argv, environ);
-		raise_limit();
+		limit_raise_again();
 		posix_spawnattr_destroy(&attributes);
 	}
 	posix_spawn_file_actions_destroy(&actions);

@@ -21,9 +21,8 @@ struct command {
 };
 
 /*
- * To be called once, also without a COMMAND (`argv` is NULL then; else it is borrowed). Raises the
- * limit of open files, since each flow of dec needs one; COMMAND gets the original limit back, as
- * select(2) takes 1024 only. `max_wait_us` is the longest wait before it is run again.
+ * To be called once, also without a COMMAND (`argv` is NULL then; else it is borrowed).
+ * `max_wait_us` is the longest wait before it is run again.
  */
 void command_init(struct command *command, char *const *argv, uint64_t max_wait_us);
 

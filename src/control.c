@@ -1,9 +1,10 @@
 /*
  * How this works: dec speaks first. When the tag of the first data frame tells it that the far side
- * is one of ours, it sends HELLO; enc answers with HELLO. From then on each side says how much it
- * has read (ACK), and when (TIME). An ACK is due for all frames but ACK and TIME; so ACKs do not
- * answer each other for ever, and an idle tunnel is silent. A side that has flows and has sent
- * nothing for 15 s sends PING; the ACK that answers it is the proof of life.
+ * is one of ours, it sends HELLO; enc answers with HELLO. If both have as many services, each side
+ * says from then on how much it has read (ACK), and when (TIME). An ACK is due for all frames but
+ * ACK and TIME; so ACKs do not answer each other for ever, and an idle tunnel is silent. A side
+ * that has flows and has sent nothing for 15 s sends PING; the ACK that answers it is the proof of
+ * life.
  *
  * Each ACK is a packet in the other direction, which may be ten times slower (RFC 3449), and one
  * that leaves alone makes a pipe with Nagle's algorithm (RFC 896) hold back the reply behind it. So
@@ -32,10 +33,12 @@ enum {
 static_assert(PING_INTERVAL_US < SILENCE_MAX_US / 2, "one lost PING is no dead transport");
 static_assert(ACKS_UNANSWERED_MAX > CONTROL_TIME_SIZE + CONTROL_ACK_SIZE, "ACKs die out");
 
-void control_init(struct control *control, bool is_dec, bool has_way_back, uint64_t now_us)
+void control_init(
+	struct control *control, bool is_dec, uint16_t services, bool has_way_back, uint64_t now_us)
 {
 	memset(control, 0, offsetof(struct control, closes));
 	control->is_dec = is_dec;
+	control->services = control->far_services = services;
 	control->has_way_back = has_way_back;
 	control->last_sent_us = control->silence_since_us = now_us;
 }
@@ -56,8 +59,11 @@ static void set_ack_due(struct control *control)
 
 void control_data_frame(struct control *control, uint16_t tag)
 {
-	if (!control->data_seen)
-		control->hello_due |= control->is_dec && control->has_way_back && tag == UINT16_MAX;
+	if (!control->data_seen) {
+		control->counts_down = tag >= TAGS - SERVICES_MAX;
+		control->hello_due |= control->is_dec && control->has_way_back &&
+				      control->counts_down;
+	}
 	control->data_seen = true;
 	set_ack_due(control);
 }
@@ -134,8 +140,27 @@ bool control_accept(
 	}
 	if (frame->type == CONTROL_HELLO && !control->hello_received) {
 		control->hello_received = true;
+		control->far_services = frame->length < 4 ? 1 : le16_load(frame->payload + 2);
 		control->hello_due |= !control->is_dec && control->has_way_back;
 	}
+	return true;
+}
+
+static const char *service_name(bool is_target, uint16_t count)
+{
+	if (is_target)
+		return count == 1 ? "target" : "targets";
+	return count == 1 ? "port" : "ports";
+}
+
+bool control_is_mismatch(const struct control *control, char error[static CONTROL_ERROR_SIZE])
+{
+	uint16_t far = control->far_services, own = control->services;
+
+	if (far == own)
+		return false;
+	snprintf(error, CONTROL_ERROR_SIZE, "the far side has %u %s, this side %u %s", far,
+		service_name(!control->is_dec, far), own, service_name(control->is_dec, own));
 	return true;
 }
 
@@ -156,6 +181,11 @@ enum control_peer control_peer(const struct control *control)
 	if (control_is_on(control) && control->acked > 0)
 		return PEER_ACKNOWLEDGES;
 	return control->data_seen && !has_hello ? PEER_PLAIN : PEER_UNKNOWN;
+}
+
+uint16_t control_service(const struct control *control, uint16_t tag)
+{
+	return tags_service(control->counts_down, control->services, tag);
 }
 
 uint64_t control_sent_bytes(const struct control *control)
@@ -249,7 +279,12 @@ static uint8_t *put_frame(uint8_t *bytes, size_t *used, uint16_t type, uint16_t 
 
 static void put_hello(struct control *control, uint8_t *bytes, size_t *used)
 {
-	le16_store(put_frame(bytes, used, CONTROL_HELLO, 2), HELLO_VERSION);
+	bool has_several = control->services > 1;
+	uint8_t *body = put_frame(bytes, used, CONTROL_HELLO, has_several ? 4 : 2);
+
+	le16_store(body, HELLO_VERSION);
+	if (has_several)
+		le16_store(body + 2, control->services);
 	control->hello_due = false;
 	control->hello_sent = true;
 }

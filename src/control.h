@@ -16,7 +16,7 @@
 #include "tags.h"
 
 enum {
-	CONTROL_HELLO_SIZE = FRAME_HEADER_SIZE + 2,
+	CONTROL_HELLO_SIZE = FRAME_HEADER_SIZE + 4,
 	CONTROL_ACK_SIZE = FRAME_HEADER_SIZE + 8,
 	CONTROL_CLOSE_SIZE = FRAME_HEADER_SIZE + 2,
 	CONTROL_PING_SIZE = FRAME_HEADER_SIZE,
@@ -36,7 +36,9 @@ enum control_peer {
 
 struct control {
 	bool is_dec, has_way_back;
-	bool data_seen; /* the first data frame was read */
+	uint16_t services, far_services; /* as the far side's HELLO says */
+	bool data_seen;                  /* the first data frame was read; */
+	bool counts_down;                /* and its tag is one of ours */
 	bool hello_due, hello_sent, hello_received;
 	bool input_ended;
 	bool ack_due;
@@ -55,10 +57,11 @@ struct control {
 };
 
 /*
- * Begins a stream in each direction. Control frames are only sent if there is a way back
- * (`has_way_back`: this program reads one stream and writes the other).
+ * Begins a stream in each direction, for 1 to SERVICES_MAX services. Control frames are only sent
+ * if there is a way back (`has_way_back`: this program reads one stream and writes the other).
  */
-void control_init(struct control *control, bool is_dec, bool has_way_back, uint64_t now_us);
+void control_init(struct control *control, bool is_dec, uint16_t services, bool has_way_back,
+	uint64_t now_us);
 
 /* --- what is read --------------------------------------------------------------------------- */
 
@@ -76,6 +79,12 @@ bool control_accept(
 	struct control *control, const struct frame *frame, char error[static CONTROL_ERROR_SIZE]);
 
 /*
+ * Whether the far side has said that it has another number of services. Then stores a message that
+ * tells both numbers; the streams are of no use.
+ */
+bool control_is_mismatch(const struct control *control, char error[static CONTROL_ERROR_SIZE]);
+
+/*
  * All whole frames were accepted. `consumed` bytes of the stream have come, the last `part` of them
  * of an unfinished frame. An ACK is due for a part that cannot be an ACK itself, and for many ACKs.
  */
@@ -90,6 +99,12 @@ void control_input_ended(struct control *control);
 bool control_is_on(const struct control *control);
 
 enum control_peer control_peer(const struct control *control);
+
+/*
+ * Returns the service of a tag of the stream that is read. They count down if they are of an enc
+ * with a way back, else up: the first data frame tells, as no other enc begins with so high a tag.
+ */
+uint16_t control_service(const struct control *control, uint16_t tag);
 
 /* How many bytes of our stream have left, and how many of them the far side has read, as it says.
  */

@@ -17,9 +17,10 @@ enum {
 };
 static_assert((BUCKETS_MIN & (BUCKETS_MIN - 1)) == 0, "bucket_of() needs a power of two");
 
-void flow_table_init(struct flow_table *table, bool counts_down, const uint8_t hash_key[static 16])
+void flow_table_init(struct flow_table *table, bool counts_down, uint16_t services,
+	const uint8_t hash_key[static 16])
 {
-	tags_init(&table->tags, counts_down);
+	tags_init(&table->tags, counts_down, services);
 	memcpy(table->hash_key, hash_key, sizeof(table->hash_key));
 }
 
@@ -47,18 +48,21 @@ struct flow *flow_find_tag(const struct flow_table *table, uint16_t tag)
 	return table->by_tag[tag];
 }
 
-/* Hashes what address_equal() and local_address_equal() compare, and nothing else. */
-static uint64_t hash_ip6(const struct flow_table *table, const struct client *client)
+/* Hashes what is_of_client() compares, and nothing else. */
+static uint64_t hash_ip6(
+	const struct flow_table *table, const struct client *client, uint16_t service)
 {
 	struct {
 		struct in6_addr peer, local;
-		uint32_t scope, interface, port;
+		uint32_t scope, interface;
+		uint16_t port, service;
 	} key = {
 		.peer = client->peer.v6.sin6_addr,
 		.local = client->local.ip,
 		.scope = client->peer.v6.sin6_scope_id,
 		.interface = client->local.interface,
 		.port = client->peer.v6.sin6_port,
+		.service = service,
 	};
 
 	static_assert(sizeof(key) == 44, "padding would be hashed too");
@@ -66,15 +70,18 @@ static uint64_t hash_ip6(const struct flow_table *table, const struct client *cl
 }
 
 /* A short key for speed. The local address is an IPv4 address too: its last four bytes tell all. */
-static uint64_t hash_ip4(const struct flow_table *table, const struct client *client)
+static uint64_t hash_ip4(
+	const struct flow_table *table, const struct client *client, uint16_t service)
 {
 	struct {
 		struct in_addr peer, local;
-		uint32_t interface, port;
+		uint32_t interface;
+		uint16_t port, service;
 	} key = {
 		.peer = client->peer.v4.sin_addr,
 		.interface = client->local.interface,
 		.port = client->peer.v4.sin_port,
+		.service = service,
 	};
 
 	static_assert(sizeof(key) == 16, "padding would be hashed too");
@@ -87,10 +94,12 @@ static struct flow **bucket_of(const struct flow_table *table, uint64_t hash)
 	return &table->buckets[hash & (table->bucket_count - 1)];
 }
 
-uint64_t flow_hash_client(const struct flow_table *table, const struct client *client)
+uint64_t flow_hash_client(
+	const struct flow_table *table, const struct client *client, uint16_t service)
 {
 	bool is_ip6 = client->peer.any.sa_family == AF_INET6;
-	uint64_t hash = is_ip6 ? hash_ip6(table, client) : hash_ip4(table, client);
+	uint64_t hash = is_ip6 ? hash_ip6(table, client, service)
+			       : hash_ip4(table, client, service);
 
 #ifdef __GNUC__
 	if (table->bucket_count > 0)
@@ -99,27 +108,33 @@ uint64_t flow_hash_client(const struct flow_table *table, const struct client *c
 	return hash;
 }
 
-static bool client_equal(const struct client *a, const struct client *b)
+static bool is_of_client(const struct flow *flow, const struct client *client, uint16_t service)
 {
-	return address_equal(&a->peer, &b->peer) && local_address_equal(&a->local, &b->local);
+	return flow->service == service && address_equal(&flow->client.peer, &client->peer) &&
+	       local_address_equal(&flow->client.local, &client->local);
 }
 
-struct flow *flow_find_client(
-	const struct flow_table *table, const struct client *client, uint64_t hash)
+struct flow *flow_find_client(const struct flow_table *table, const struct client *client,
+	uint16_t service, uint64_t hash)
 {
 	struct flow *flow = table->newest;
 
-	if (!flow || client_equal(&flow->client, client)) /* likely: datagrams come in runs */
+	if (!flow || is_of_client(flow, client, service)) /* likely: datagrams come in runs */
 		return flow;
 	flow = *bucket_of(table, hash);
-	while (flow && !client_equal(&flow->client, client))
+	while (flow && !is_of_client(flow, client, service))
 		flow = flow->next_in_bucket;
 	return flow;
 }
 
+static uint64_t hash_of(const struct flow_table *table, const struct flow *flow)
+{
+	return flow_hash_client(table, &flow->client, flow->service);
+}
+
 static void bucket_insert(struct flow_table *table, struct flow *flow)
 {
-	struct flow **bucket = bucket_of(table, flow_hash_client(table, &flow->client));
+	struct flow **bucket = bucket_of(table, hash_of(table, flow));
 
 	flow->next_in_bucket = *bucket;
 	*bucket = flow;
@@ -127,7 +142,7 @@ static void bucket_insert(struct flow_table *table, struct flow *flow)
 
 static void bucket_remove(struct flow_table *table, struct flow *flow)
 {
-	struct flow **link = bucket_of(table, flow_hash_client(table, &flow->client));
+	struct flow **link = bucket_of(table, hash_of(table, flow));
 
 	while (*link != flow)
 		link = &(*link)->next_in_bucket;
@@ -204,7 +219,7 @@ struct flow *flow_add_tag(struct flow_table *table, uint16_t tag, uint64_t now_u
 
 bool flow_give_tag(struct flow_table *table, struct flow *flow, uint64_t now_us)
 {
-	int32_t tag = tags_take(&table->tags, now_us);
+	int32_t tag = tags_take(&table->tags, flow->service, now_us);
 
 	if (tag >= 0)
 		set_tag(table, flow, (uint16_t)tag);
@@ -221,12 +236,14 @@ void flow_forget_tags(struct flow_table *table, struct flow *former[static TAGS]
 }
 
 /* The memory first: a tag that is given back is not new any more, and dec knows us by the first. */
-struct flow *flow_add_client(struct flow_table *table, const struct client *client, uint64_t now_us)
+struct flow *flow_add_client(
+	struct flow_table *table, const struct client *client, uint16_t service, uint64_t now_us)
 {
 	struct flow *flow = make_buckets(table) ? calloc(1, sizeof(*flow)) : NULL;
 
 	if (!flow)
 		return NULL;
+	flow->service = service;
 	if (!flow_give_tag(table, flow, now_us)) {
 		free(flow);
 		return NULL;

@@ -16,8 +16,8 @@
 #include "tags.h"
 
 /*
- * What tells clients apart in enc. Datagrams of one peer to two local addresses are from two
- * clients: each gets its replies from the address that it wrote to.
+ * What tells the clients of a service apart in enc. Datagrams of one peer to two local addresses
+ * are from two clients: each gets its replies from the address that it wrote to.
  */
 struct client {
 	struct address peer;
@@ -28,12 +28,11 @@ struct flow {
 	/* Public. Read only, except what the caller sets. */
 	bool has_tag; /* false from flow_forget_tags() until flow_give_tag() */
 	uint16_t tag;
+	uint16_t service;     /* enc: 0 to n - 1; dec: set by the caller */
+	uint16_t segment_max; /* enc: set by the caller, as for udp_send() */
 	union {
-		struct { /* enc */
-			struct client client;
-			uint16_t segment_max; /* set by the caller, as for udp_send() */
-		};
-		struct { /* dec: set and owned by the caller */
+		struct client client; /* enc */
+		struct {              /* dec: set and owned by the caller */
 			int socket;
 			uint32_t kernel_drops; /* as for udp_receive() */
 		};
@@ -57,8 +56,9 @@ struct flow_table {
 	struct tags tags;      /* enc: all functions of tags.h may be called but tags_init() */
 };
 
-/* Makes an empty table of zeroed memory. `counts_down` is as for tags_init(). */
-void flow_table_init(struct flow_table *table, bool counts_down, const uint8_t hash_key[static 16]);
+/* Makes an empty table of zeroed memory. `counts_down` and `services` are as for tags_init(). */
+void flow_table_init(struct flow_table *table, bool counts_down, uint16_t services,
+	const uint8_t hash_key[static 16]);
 
 /* Frees all flows, and closes no socket. No flow is added to the empty table any more. */
 void flow_table_free(struct flow_table *table);
@@ -73,16 +73,17 @@ struct flow *flow_oldest(const struct flow_table *table);
 struct flow *flow_find_tag(const struct flow_table *table, uint16_t tag);
 
 /*
- * enc: finds the flow of a client, or NULL, by the hash of the client. The hash is the same for the
- * life of the table. Hash a whole batch before the first search: that fetches the buckets.
+ * enc: finds the flow of a client of a service, or NULL, by the hash of both. The hash is the same
+ * for the life of the table. Hash a whole batch before the first search: that fetches the buckets.
  */
-uint64_t flow_hash_client(const struct flow_table *table, const struct client *client);
-struct flow *flow_find_client(
-	const struct flow_table *table, const struct client *client, uint64_t hash);
+uint64_t flow_hash_client(
+	const struct flow_table *table, const struct client *client, uint16_t service);
+struct flow *flow_find_client(const struct flow_table *table, const struct client *client,
+	uint16_t service, uint64_t hash);
 
 /* enc: adds a flow for a client that has none. Returns NULL if no tag is free, or no memory. */
 struct flow *flow_add_client(
-	struct flow_table *table, const struct client *client, uint64_t now_us);
+	struct flow_table *table, const struct client *client, uint16_t service, uint64_t now_us);
 
 /* dec: adds a flow under a tag that has none. Returns NULL without memory. */
 struct flow *flow_add_tag(struct flow_table *table, uint16_t tag, uint64_t now_us);

@@ -8,9 +8,9 @@
 
 #include "util.h"
 
-static uint64_t pack(enum source source, uint16_t tag)
+static uint64_t pack(enum source source, uint16_t id)
 {
-	return (uint64_t)source << 16 | tag;
+	return (uint64_t)source << 16 | id;
 }
 
 bool loop_open(struct loop *loop)
@@ -24,11 +24,11 @@ void loop_close(struct loop *loop)
 	close(loop->epoll);
 }
 
-bool loop_add(struct loop *loop, int fd, enum source source, uint16_t tag)
+bool loop_add(struct loop *loop, int fd, enum source source, uint16_t id)
 {
 	struct epoll_event event = {
 		.events = source == SOURCE_OUTPUT ? 0 : EPOLLIN,
-		.data.u64 = pack(source, tag),
+		.data.u64 = pack(source, id),
 	};
 
 	if (epoll_ctl(loop->epoll, EPOLL_CTL_ADD, fd, &event) == 0)
@@ -76,7 +76,7 @@ size_t loop_wait(struct loop *loop, int64_t timeout_us, struct event events[stat
 	for (int i = 0; i < count; i++)
 		events[stored++] = (struct event){
 			.source = (enum source)(ready[i].data.u64 >> 16),
-			.tag = (uint16_t)ready[i].data.u64,
+			.id = (uint16_t)ready[i].data.u64,
 			.broken = (ready[i].events & (EPOLLERR | EPOLLHUP)) != 0,
 		};
 	for (enum source source = 0; source < SOURCES && loop->always_ready_count > 0; source++)

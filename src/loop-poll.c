@@ -32,7 +32,7 @@ static bool grow(struct loop *loop)
 	return polls && events;
 }
 
-bool loop_add(struct loop *loop, int fd, enum source source, uint16_t tag)
+bool loop_add(struct loop *loop, int fd, enum source source, uint16_t id)
 {
 	if (loop->count == loop->capacity && !grow(loop)) {
 		errno = ENOMEM;
@@ -42,7 +42,7 @@ bool loop_add(struct loop *loop, int fd, enum source source, uint16_t tag)
 		.fd = fd,
 		.events = source == SOURCE_OUTPUT ? 0 : POLLIN,
 	};
-	loop->events[loop->count++] = (struct event){.source = source, .tag = tag};
+	loop->events[loop->count++] = (struct event){.source = source, .id = id};
 	return true;
 }
 

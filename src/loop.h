@@ -19,8 +19,8 @@ enum source {
 
 struct event {
 	enum source source;
-	uint16_t tag; /* of SOURCE_UDP: as given to loop_add() */
-	bool broken;  /* of SOURCE_OUTPUT: the reader is gone, or an error waits */
+	uint16_t id; /* of SOURCE_UDP: as given to loop_add() */
+	bool broken; /* of SOURCE_OUTPUT: the reader is gone, or an error waits */
 };
 
 enum {
@@ -49,7 +49,7 @@ void loop_close(struct loop *loop);
  * Watches `fd` for something to read. SOURCE_OUTPUT: for a broken pipe only, until
  * loop_want_room(). Returns false with errno.
  */
-bool loop_add(struct loop *loop, int fd, enum source source, uint16_t tag);
+bool loop_add(struct loop *loop, int fd, enum source source, uint16_t id);
 
 /* SOURCE_OUTPUT: whether to report that `fd` has room. */
 void loop_want_room(struct loop *loop, int fd, bool wanted);

@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tags.h"
 #include "util.h"
 
 enum {
@@ -52,13 +51,15 @@ static const struct option long_options[] = {
 	"Without COMMAND, frames use standard input and output. SIGUSR1 prints the counters.\n"
 
 static const char help_enc[] =
-	"Usage: uott-enc [OPTION]... [HOST:]PORT [-- COMMAND [ARG]...]\n"
+	"Usage: uott-enc [OPTION]... [HOST:]PORTS[,...] [-- COMMAND [ARG]...]\n"
 	"Listen for UDP datagrams and carry them as frames over a byte pipe to uott-dec.\n"
 	"\n"
 	"  uott-enc 5353 -- ssh host uott-dec 127.0.0.1:53    a UDP service behind ssh\n"
 	"  uott-enc -u 514 | ssh loghost uott-dec -u 127.0.0.1:514    one way\n"
 	"\n"
 	"Without HOST, listen on loopback; with *, on all addresses. HOST PORT may be two words.\n"
+	"53,5060-5069 are several ports: each belongs to the target of uott-dec in the same "
+	"place.\n"
 	"\n"
 	"  -4, -6                 use this address family only\n"
 	"  -u, --unidirectional   send only: read no frames, deliver no replies\n"
@@ -68,13 +69,15 @@ static const char help_enc[] =
 	"  -n, --max-flows=N      at most N flows at once\n" HELP_OPTIONS_BOTH;
 
 static const char help_dec[] =
-	"Usage: uott-dec [OPTION]... HOST:PORT [-- COMMAND [ARG]...]\n"
+	"Usage: uott-dec [OPTION]... HOST:PORTS[,...] [-- COMMAND [ARG]...]\n"
 	"Take frames of uott-enc from a byte pipe and exchange their datagrams with HOST:PORT.\n"
 	"\n"
 	"  ssh host uott-dec 127.0.0.1:53                     as run by uott-enc 5353 -- ...\n"
 	"  uott-dec 127.0.0.1:53 -- ssh host uott-enc 5353    the other way round\n"
 	"\n"
-	"HOST PORT may be two words.\n"
+	"HOST PORT may be two words. A:53,B:5060-5069 are several targets: each belongs to the "
+	"port\n"
+	"of uott-enc in the same place.\n"
 	"\n"
 	"  -4, -6                 use this address family only\n"
 	"  -u, --unidirectional   receive only: write no frames, take no replies\n"
@@ -138,32 +141,25 @@ static bool parse_source(struct options *options, char error[static OPTIONS_ERRO
 	return !wrong || refuse(error, "bad source address '%s': %s", optarg, wrong);
 }
 
-/* One or two words in front of "--" are the address. */
-static bool parse_address(
+/* One or two words in front of "--" are the addresses. */
+static bool parse_addresses(
 	struct options *options, int words, char **word, char error[static OPTIONS_ERROR_SIZE])
 {
+	bool are_targets = options->program == UOTT_DEC;
+	char item[SERVICES_ITEM_SIZE];
 	const char *wrong;
 
 	if (words == 0)
 		return refuse(error, "expected %s",
-			options->program == UOTT_ENC ? "[HOST:]PORT to listen on"
-						     : "HOST:PORT to send to");
+			are_targets ? "HOST:PORT to send to" : "[HOST:]PORT to listen on");
 	if (words > 2)
 		return refuse(error,
 			"unexpected '%s': expected HOST PORT, and -- in front of a COMMAND",
 			word[2]);
-	wrong = words == 2 ? host_port_join(word[0], word[1], &options->address)
-			   : host_port_split(word[0], &options->address);
-	if (!wrong && options->program == UOTT_DEC) {
-		if (options->address.host[0] == '\0')
-			wrong = "expected HOST:PORT";
-		else if (strcmp(options->address.host, "*") == 0)
-			wrong = "* is no host to send to";
-		else if (strspn(options->address.port, "0") == strlen(options->address.port))
-			wrong = "0 is no port to send to";
-	}
-	return !wrong || refuse(error, "bad address '%s%s%s': %s", word[0], words == 2 ? " " : "",
-				 words == 2 ? word[1] : "", wrong);
+	wrong = services_parse(&options->services, are_targets, words == 2 ? word[0] : NULL,
+		word[words - 1], item);
+	return !wrong || refuse(error, "bad address '%s%s%s': %s", words == 2 ? word[0] : "",
+				 words == 2 ? " " : "", item, wrong);
 }
 
 static const char *long_name(int letter)
@@ -246,8 +242,8 @@ static enum options_result parse_words(
 		if (!parse_option(options, found, argv, error))
 			return OPTIONS_WRONG;
 	}
-	return parse_address(options, argc - optind, argv + optind, error) ? OPTIONS_RUN
-									   : OPTIONS_WRONG;
+	return parse_addresses(options, argc - optind, argv + optind, error) ? OPTIONS_RUN
+									     : OPTIONS_WRONG;
 }
 
 /* Takes the words behind "--"; *separator is NULL without it. */
@@ -268,14 +264,13 @@ enum options_result options_parse(struct options *options, enum program program,
 	int own = 1; /* number of words in front of "--" */
 	char *separator;
 
-	*options = (struct options){
-		.program = program,
-		.family = AF_UNSPEC,
-		.latency_us = LATENCY_DEFAULT_US,
-		.linger_us = LINGER_DEFAULT_US,
-		.idle_timeout_us = IDLE_TIMEOUT_DEFAULT_US,
-		.max_flows = TAGS,
-	};
+	memset(options, 0, offsetof(struct options, services)); /* which is large */
+	options->program = program;
+	options->family = AF_UNSPEC;
+	options->latency_us = LATENCY_DEFAULT_US;
+	options->linger_us = LINGER_DEFAULT_US;
+	options->idle_timeout_us = IDLE_TIMEOUT_DEFAULT_US;
+	options->max_flows = TAGS;
 	while (own < argc && strcmp(argv[own], "--") != 0)
 		own++;
 	separator = argv[own];

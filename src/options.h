@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "address.h"
+#include "services.h"
 
 enum {
 	OPTIONS_ERROR_SIZE = 512 /* bytes, with the final 0; a longer text is cut */
@@ -34,8 +35,8 @@ struct options {
 	size_t max_flows;         /* 1 to TAGS */
 	bool has_source;          /* dec: -b sets `source`, with port 0 */
 	struct host_port source;
-	struct host_port address; /* enc listens here; dec sends to it */
 	char **command;           /* its words and a NULL; NULL: standard input and output */
+	struct services services; /* enc listens there; dec sends to them */
 };
 
 enum options_result {

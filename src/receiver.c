@@ -43,6 +43,8 @@ static enum receiver_result accept_control(
 			frame->offset, wrong);
 		return RECEIVER_CORRUPT;
 	}
+	if (frame->type == CONTROL_HELLO && control_is_mismatch(receiver->control, error))
+		return RECEIVER_MISMATCH;
 	if (frame->type != CONTROL_CLOSE)
 		return RECEIVER_MORE;
 	frame->tag = le16_load(frame->payload);

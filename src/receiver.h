@@ -24,10 +24,11 @@ struct receiver {
 };
 
 enum receiver_result {
-	RECEIVER_DATA,    /* *frame is a data frame */
-	RECEIVER_CLOSE,   /* the flow of frame->tag is over on the far side */
-	RECEIVER_MORE,    /* no whole frame is left */
-	RECEIVER_CORRUPT, /* final; `error` says what is wrong, and where */
+	RECEIVER_DATA,     /* *frame is a data frame */
+	RECEIVER_CLOSE,    /* the flow of frame->tag is over on the far side */
+	RECEIVER_MORE,     /* no whole frame is left */
+	RECEIVER_CORRUPT,  /* final; `error` says what is wrong, and where */
+	RECEIVER_MISMATCH, /* final; `error` says how many services each side has */
 };
 
 /* Both borrowed objects must outlive the receiver. */

@@ -44,9 +44,10 @@ struct pipe *stream_pipe(struct stream *stream)
 	return &stream->pipe;
 }
 
-void stream_begin(struct stream *stream, bool is_dec, bool has_way_back, uint64_t now_us)
+void stream_begin(
+	struct stream *stream, bool is_dec, uint16_t services, bool has_way_back, uint64_t now_us)
 {
-	control_init(&stream->control, is_dec, has_way_back, now_us);
+	control_init(&stream->control, is_dec, services, has_way_back, now_us);
 	control_set_has_flows(&stream->control, stream->has_flows);
 	receiver_begin_stream(&stream->receiver);
 	sender_begin_stream(&stream->sender);
@@ -169,9 +170,14 @@ enum receiver_result stream_next(struct stream *stream, struct frame *frame)
 	enum receiver_result result = receiver_next(&stream->receiver, frame, error);
 
 	tell_noise(stream);
-	if (result == RECEIVER_CORRUPT)
+	if (result == RECEIVER_CORRUPT || result == RECEIVER_MISMATCH)
 		log_line(LOG_ERROR, "%s", error);
 	return result;
+}
+
+uint16_t stream_service(const struct stream *stream, uint16_t tag)
+{
+	return control_service(&stream->control, tag);
 }
 
 bool stream_was_acked(const struct stream *stream)
@@ -278,12 +284,13 @@ bool stream_has_work(const struct stream *stream)
 const char *stream_end(struct stream *stream, uint64_t now_us)
 {
 	bool is_cut = sender_is_inside_frame(&stream->sender);
+	bool is_reader_gone = stream->output == STREAM_END;
 
+	stream->output = STREAM_END; /* an ACK that is due does not leave any more */
 	sender_drop_all(&stream->sender, now_us);
 	sender_update_counters(&stream->sender);
 	if (!is_cut)
 		return NULL;
-	return stream->output == STREAM_END
-		       ? "the reader closed the pipe inside a frame"
-		       : "a frame was cut: the pipe did not take its rest in time";
+	return is_reader_gone ? "the reader closed the pipe inside a frame"
+			      : "a frame was cut: the pipe did not take its rest in time";
 }

@@ -49,7 +49,8 @@ struct pipe *stream_pipe(struct stream *stream);
  * The pipe is open: a stream begins in each direction that it has. Frames of the former stream
  * still wait under their former tags: see stream_waiting().
  */
-void stream_begin(struct stream *stream, bool is_dec, bool has_way_back, uint64_t now_us);
+void stream_begin(
+	struct stream *stream, bool is_dec, uint16_t services, bool has_way_back, uint64_t now_us);
 
 /* The pipe is about to be closed; until stream_begin() everything waits. */
 void stream_pause(struct stream *stream, uint64_t now_us);
@@ -91,10 +92,13 @@ struct queue *stream_waiting(struct stream *stream);
 enum stream_result stream_read(struct stream *stream, uint64_t now_us);
 
 /*
- * Takes the next frame of what was read, valid until the next stream_read(). RECEIVER_CORRUPT: a
- * message has said what is wrong.
+ * Takes the next frame of what was read, valid until the next stream_read(). RECEIVER_CORRUPT and
+ * RECEIVER_MISMATCH: a message has said what is wrong.
  */
 enum receiver_result stream_next(struct stream *stream, struct frame *frame);
+
+/* dec: returns the service of a tag. */
+uint16_t stream_service(const struct stream *stream, uint16_t tag);
 
 /* Whether the far side has acknowledged anything. */
 bool stream_was_acked(const struct stream *stream);

@@ -1,5 +1,5 @@
 /*
- * How this works: tags that are free are in one list and tags that wait are in another, each in the
+ * How this works: each service has a list of tags that are free and one of tags that wait, in the
  * order of joining. The times of the tags that wait are in order too, so that only the first one
  * needs a look.
  */
@@ -8,26 +8,49 @@
 #include <assert.h>
 #include <string.h>
 
+#include "util.h"
+
 static_assert(TAG_NEW_OR_USED == 0, "in zeroed memory all tags are new");
 
-void tags_init(struct tags *tags, bool counts_down)
+/* The i-th tag that may be given out; or, which is the same sum, how many may be before this tag.
+ */
+static uint16_t in_order(bool counts_down, uint16_t tag_or_i)
 {
-	tags->counts_down = counts_down;
+	return counts_down ? UINT16_MAX - tag_or_i : tag_or_i;
 }
 
-/* Zeroes only the tags that were used, so that the other pages stay untouched. */
+uint16_t tags_service(bool counts_down, uint16_t services, uint16_t tag)
+{
+	return in_order(counts_down, tag) % services;
+}
+
+void tags_init(struct tags *tags, bool counts_down, uint16_t services)
+{
+	assert(services >= 1 && services <= SERVICES_MAX);
+	tags->counts_down = counts_down;
+	tags->services = services;
+}
+
+/* Zeroes only what was used, so that the other pages stay untouched. */
 void tags_begin_anew(struct tags *tags)
 {
-	size_t lowest = tags->counts_down ? TAGS - tags->given : 0;
+	size_t lowest = tags->counts_down ? TAGS - tags->touched : 0;
 
-	memset(tags->of + lowest, 0, tags->given * sizeof(tags->of[0]));
-	tags->given = 0;
-	memset(tags->lists, 0, sizeof(tags->lists));
+	memset(tags->of + lowest, 0, tags->touched * sizeof(tags->of[0]));
+	memset(tags->by_service, 0, tags->services * sizeof(tags->by_service[0]));
+	tags->touched = 0;
+}
+
+static struct tag_list *list_of(struct tags *tags, uint16_t tag, uint8_t state)
+{
+	uint16_t service = tags_service(tags->counts_down, tags->services, tag);
+
+	return &tags->by_service[service].lists[state];
 }
 
 static void join(struct tags *tags, enum tag_state state, uint16_t tag)
 {
-	struct tag_list *list = &tags->lists[state];
+	struct tag_list *list = list_of(tags, tag, (uint8_t)state);
 
 	tags->of[tag].state = (uint8_t)state;
 	tags->of[tag].previous = list->last;
@@ -41,7 +64,7 @@ static void join(struct tags *tags, enum tag_state state, uint16_t tag)
 static void leave(struct tags *tags, uint16_t tag)
 {
 	struct tag *entry = &tags->of[tag];
-	struct tag_list *list = &tags->lists[entry->state];
+	struct tag_list *list = list_of(tags, tag, entry->state);
 
 	if (list->first == tag)
 		list->first = entry->next;
@@ -55,15 +78,18 @@ static void leave(struct tags *tags, uint16_t tag)
 	entry->state = TAG_NEW_OR_USED;
 }
 
-int32_t tags_take(struct tags *tags, uint64_t now_us)
+int32_t tags_take(struct tags *tags, uint16_t service, uint64_t now_us)
 {
-	const struct tag_list *free = &tags->lists[TAG_FREE];
-	const struct tag_list *waiting = &tags->lists[TAG_WAITING];
+	struct service_tags *own = &tags->by_service[service];
+	const struct tag_list *free = &own->lists[TAG_FREE];
+	const struct tag_list *waiting = &own->lists[TAG_WAITING];
+	uint32_t next = service + own->given * tags->services;
 	uint16_t tag;
 
-	if (tags->given < TAGS) {
-		tag = (uint16_t)tags->given++;
-		return tags->counts_down ? UINT16_MAX - tag : tag;
+	if (next < TAGS) {
+		own->given++;
+		tags->touched = max_size(tags->touched, next + 1);
+		return in_order(tags->counts_down, (uint16_t)next);
 	}
 	if (free->count > 0)
 		tag = free->first;

@@ -1,6 +1,7 @@
 /*
  * The tags of one stream, as enc gives them out and takes them back. A tag goes to another flow
- * only when no frame of its former flow can come any more.
+ * only when no frame of its former flow can come any more. Of n services, each has every n-th tag,
+ * so that a tag alone tells its service: see uott(5).
  *
  * Times are in microseconds on a clock that never goes back. Pure: no clock, no heap, no log.
  */
@@ -8,10 +9,12 @@
 #define TAGS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum {
-	TAGS = UINT16_MAX + 1
+	TAGS = UINT16_MAX + 1,
+	SERVICES_MAX = 1024, /* over one stream */
 };
 
 enum tag_state {
@@ -31,25 +34,35 @@ struct tag {
 /* Private. */
 struct tags {
 	bool counts_down; /* given out from 65535 down, else from 0 up */
-	uint32_t given;   /* so many have been used at least once */
-	struct tag_list {
-		uint32_t count;
-		uint16_t first, last;
-	} lists[TAG_STATES]; /* of TAG_FREE and TAG_WAITING, in the order of joining */
+	uint16_t services;
+	size_t touched; /* entries of `of`, in the order of giving out */
+	struct service_tags {
+		uint32_t given; /* so many have been used at least once */
+		struct tag_list {
+			uint32_t count;
+			uint16_t first, last;
+		} lists[TAG_STATES]; /* of TAG_FREE and TAG_WAITING, in the order of joining */
+	} by_service[SERVICES_MAX];
 	struct tag of[TAGS];
 };
 
-/* All tags are new. The memory is zeroed before. */
-void tags_init(struct tags *tags, bool counts_down);
+/*
+ * Returns the service (0 to services - 1) of a tag, in a stream whose tags count down from 65535 or
+ * up from 0. services: 1 to SERVICES_MAX.
+ */
+uint16_t tags_service(bool counts_down, uint16_t services, uint16_t tag);
+
+/* All tags are new. The memory is zeroed before. Arguments as for tags_service(). */
+void tags_init(struct tags *tags, bool counts_down, uint16_t services);
 
 /* A new stream begins: all tags are new again. */
 void tags_begin_anew(struct tags *tags);
 
 /*
- * Gives out a tag: one never used before, else the one that has been free longest, else the first
- * that began to wait if its time has come. Returns -1 if there is none.
+ * Gives out a tag of the service: one never used before, else the one that has been free longest,
+ * else the first that began to wait if its time has come. Returns -1 if there is none.
  */
-int32_t tags_take(struct tags *tags, uint64_t now_us);
+int32_t tags_take(struct tags *tags, uint16_t service, uint64_t now_us);
 
 /* Frees a tag in use. No more frames of its flow are expected. */
 void tags_free(struct tags *tags, uint16_t tag);

@@ -71,7 +71,7 @@ static void begin_streams(struct tunnel *tunnel)
 	tunnel->started_us = tunnel->now_us;
 	tunnel->started = *tunnel->counters;
 	stream_begin(tunnel->stream, tunnel->options->program == UOTT_DEC,
-		tunnel->reads && tunnel->writes, tunnel->now_us);
+		tunnel->options->services.count, tunnel->reads && tunnel->writes, tunnel->now_us);
 	enter(tunnel, TUNNEL_RUNNING, UINT64_MAX);
 	if (watch_input(tunnel) && watch_output(tunnel))
 		return;
@@ -158,9 +158,9 @@ int tunnel_open(struct tunnel *tunnel, const struct options *options, struct str
 
 /* --- what the programs tell ----------------------------------------------------------------- */
 
-bool tunnel_watch(struct tunnel *tunnel, int socket, uint16_t tag)
+bool tunnel_watch(struct tunnel *tunnel, int socket, uint16_t id)
 {
-	return loop_add(&tunnel->loop, socket, SOURCE_UDP, tag);
+	return loop_add(&tunnel->loop, socket, SOURCE_UDP, id);
 }
 
 void tunnel_unwatch(struct tunnel *tunnel, int socket)
@@ -475,7 +475,7 @@ static bool take(bool *flag)
 	return was_set;
 }
 
-enum tunnel_event tunnel_next_event(struct tunnel *tunnel, uint16_t *tag)
+enum tunnel_event tunnel_next_event(struct tunnel *tunnel, uint16_t *id)
 {
 	const struct event *event;
 
@@ -505,7 +505,7 @@ enum tunnel_event tunnel_next_event(struct tunnel *tunnel, uint16_t *tag)
 		case SOURCE_INPUT:
 			return TUNNEL_FRAMES;
 		case SOURCE_UDP:
-			*tag = event->tag;
+			*id = event->id;
 			return TUNNEL_DATAGRAMS;
 		case SOURCES: /* how many there are, and none itself */
 			break;

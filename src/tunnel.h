@@ -77,13 +77,13 @@ int tunnel_open(struct tunnel *tunnel, const struct options *options, struct str
 int tunnel_close(struct tunnel *tunnel);
 
 /*
- * Waits for the next event. For TUNNEL_DATAGRAMS, *tag is that of the socket. At the end of each
+ * Waits for the next event. For TUNNEL_DATAGRAMS, *id is that of the socket. At the end of each
  * turn, all that was sent in it leaves in one write.
  */
-enum tunnel_event tunnel_next_event(struct tunnel *tunnel, uint16_t *tag);
+enum tunnel_event tunnel_next_event(struct tunnel *tunnel, uint16_t *id);
 
-/* Watches a UDP socket; `tag` comes back with its events. Returns false with errno. */
-bool tunnel_watch(struct tunnel *tunnel, int socket, uint16_t tag);
+/* Watches a UDP socket; `id` comes back with its events. Returns false with errno. */
+bool tunnel_watch(struct tunnel *tunnel, int socket, uint16_t id);
 
 /* To be called before a watched socket is closed. */
 void tunnel_unwatch(struct tunnel *tunnel, int socket);

@@ -137,8 +137,7 @@ static bool has_port_of(int fd, const struct address *target)
 	struct address own;
 
 	udp_bound_address(fd, &own);
-	return own.any.sa_family == AF_INET6 ? own.v6.sin6_port == target->v6.sin6_port
-					     : own.v4.sin_port == target->v4.sin_port;
+	return address_port(&own) == address_port(target);
 }
 
 int udp_open_connected(const struct address *target, const struct address *source)

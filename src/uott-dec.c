@@ -1,8 +1,8 @@
 /*
- * uott-dec: frames on a byte pipe <-> datagrams exchanged with one target.
+ * uott-dec: frames on a byte pipe <-> datagrams exchanged with a target, one for each service.
  *
- * Each tag is a flow with a socket of its own, connected to the target: the target tells flows
- * apart by their source ports, and the kernel keeps strangers out.
+ * Each tag is a flow with a socket of its own, connected to the target of its service: the target
+ * tells flows apart by their source ports, and the kernel keeps strangers out.
  *
  * An answer may still be under way when its flow goes. So that no other flow gets it, a socket that
  * was used in the last seconds keeps its port for a while (see quarantine.h), and its flow is not
@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "flow.h"
+#include "limit.h"
 #include "log.h"
 #include "quarantine.h"
 #include "stream.h"
@@ -27,6 +28,12 @@ enum {
 	LAST_READS_MAX = 8, /* of a socket that goes away */
 };
 
+struct target {
+	struct address address;
+	struct address source; /* of -b, in the same family */
+	uint16_t segment_max;  /* as udp_send() has it */
+};
+
 struct dec {
 	struct options options;
 	struct counters counters;
@@ -35,15 +42,8 @@ struct dec {
 	struct flow_table flows;
 	struct quarantine quarantine;
 	size_t socket_limit; /* of flows and in quarantine */
-	struct address target;
-	struct address source; /* of -b */
-	uint16_t segment_max;  /* as udp_send() has it */
+	struct target targets[SERVICES_MAX];
 };
-
-static const struct address *source_of(const struct dec *dec)
-{
-	return dec->options.has_source ? &dec->source : NULL;
-}
 
 static void plan_expiry(struct dec *dec)
 {
@@ -143,22 +143,32 @@ static bool is_exhausted(int error)
 	       error == EAGAIN || error == EADDRINUSE;
 }
 
-static int open_socket(struct dec *dec)
+/* Returns a socket connected to the target, or -1 with errno. */
+static int connect_to(const struct dec *dec, const struct target *target)
+{
+	return udp_open_connected(
+		&target->address, dec->options.has_source ? &target->source : NULL);
+}
+
+static int open_socket(struct dec *dec, const struct target *target)
 {
 	int socket;
 
 	if (is_full(dec) && !evict_flow(dec))
 		return -1;
-	socket = udp_open_connected(&dec->target, source_of(dec));
+	socket = connect_to(dec, target);
 	if (socket >= 0 || !is_exhausted(errno) || !evict_flow(dec))
 		return socket;
-	return udp_open_connected(&dec->target, source_of(dec));
+	return connect_to(dec, target);
 }
 
 /* Opens the socket of a tag that has none. Returns NULL if that is not possible now. */
 static struct flow *open_flow(struct dec *dec, uint16_t tag)
 {
-	int socket = open_socket(dec);
+	uint16_t service = stream_service(&dec->stream, tag);
+	const struct target *target = &dec->targets[service];
+	int socket = open_socket(dec, target);
+	char text[ADDRESS_TEXT_SIZE];
 	struct flow *flow;
 
 	if (socket < 0)
@@ -173,9 +183,12 @@ static struct flow *open_flow(struct dec *dec, uint16_t tag)
 		return NULL;
 	}
 	flow->socket = socket;
+	flow->service = service;
 	tunnel_flow_added(&dec->tunnel, flow_count(&dec->flows));
 	plan_expiry(dec);
-	log_line(LOG_DETAIL, "flow %u: new", tag);
+	if (log_shows(LOG_DETAIL))
+		log_line(LOG_DETAIL, "flow %u: new, to %s", tag,
+			address_format(&target->address, text));
 	return flow;
 }
 
@@ -226,7 +239,7 @@ static void gather(struct dec *dec, struct gathered *gathered, const struct fram
 	gathered->flow = flow_of_tag(dec, frame->tag);
 	if (gathered->flow)
 		gathered->datagrams[gathered->count++] = (struct outgoing){
-			.segment_max = &dec->segment_max,
+			.segment_max = &dec->targets[gathered->flow->service].segment_max,
 			.payload = frame->payload,
 			.length = frame->length,
 		};
@@ -249,6 +262,8 @@ static void deliver_frames(struct dec *dec)
 	send_gathered(dec, &gathered);
 	if (next == RECEIVER_CORRUPT)
 		tunnel_fail(&dec->tunnel);
+	else if (next == RECEIVER_MISMATCH)
+		tunnel_give_up(&dec->tunnel);
 }
 
 /* Tags mean other clients when COMMAND runs again: these get no replies to the former ones. */
@@ -292,33 +307,57 @@ static void forward_datagrams(struct dec *dec, uint16_t tag)
 }
 
 /* Of the target's addresses takes the first that this host has a way to. */
-static bool choose_target(struct dec *dec)
+static bool choose_target(
+	const struct dec *dec, const struct host_port *name, struct target *target)
 {
 	const struct options *options = &dec->options;
-	struct address targets[TARGET_ADDRESSES_MAX];
+	struct address addresses[TARGET_ADDRESSES_MAX];
 	char error[ADDRESS_ERROR_SIZE], text[ADDRESS_TEXT_SIZE];
 	size_t count = address_resolve(
-		&options->address, options->family, targets, TARGET_ADDRESSES_MAX, error);
+		name, options->family, addresses, TARGET_ADDRESSES_MAX, error);
 
 	for (size_t i = 0; i < count; i++) {
-		int family = targets[i].any.sa_family;
+		int family = addresses[i].any.sa_family;
 		int socket;
 
-		dec->target = targets[i];
+		target->address = addresses[i];
+		target->segment_max = UINT16_MAX;
 		if (options->has_source &&
-			address_resolve(&options->source, family, &dec->source, 1, error) == 0)
+			address_resolve(&options->source, family, &target->source, 1, error) == 0)
 			continue;
-		socket = udp_open_connected(&dec->target, source_of(dec));
+		socket = connect_to(dec, target);
 		if (socket >= 0) {
 			close(socket);
 			return true;
 		}
 		snprintf(error, sizeof(error), "cannot send to %s%s%s: %s",
-			address_format(&dec->target, text), options->has_source ? " from " : "",
+			address_format(&target->address, text), options->has_source ? " from " : "",
 			options->source.host, strerror(errno));
 	}
 	log_line(LOG_ERROR, "%s", error);
 	return false;
+}
+
+/* All ports of a range have the address that was chosen for the first. */
+static bool choose_targets(struct dec *dec)
+{
+	const struct services *services = &dec->options.services;
+	struct target *target = dec->targets;
+
+	for (size_t i = 0; i < services->range_count; i++) {
+		const struct service_range *range = &services->ranges[i];
+		uint16_t port;
+
+		if (!choose_target(dec, &range->first, target))
+			return false;
+		port = address_port(&target->address);
+		for (uint16_t j = 1; j < range->count; j++) {
+			target[j] = target[0];
+			address_set_port(&target[j].address, (uint16_t)(port + j));
+		}
+		target += range->count;
+	}
+	return true;
 }
 
 /* Returns 0, or, after a message, the status to exit with. */
@@ -328,9 +367,8 @@ static int dec_open(struct dec *dec, const struct stdio *stdio)
 	static const uint8_t no_key[16]; /* dec looks for tags, not for clients */
 	int status;
 
-	dec->segment_max = UINT16_MAX;
-	flow_table_init(&dec->flows, false, no_key);
-	if (!choose_target(dec))
+	flow_table_init(&dec->flows, false, 1, no_key);
+	if (!choose_targets(dec))
 		return EXIT_FAILURE;
 	status = tunnel_open(&dec->tunnel, options, &dec->stream, &dec->counters, stdio, true,
 		!options->unidirectional);
@@ -359,6 +397,7 @@ int main(int argc, char **argv)
 	int status;
 
 	stdio_claim(&stdio);
+	limit_raise();
 	usage_read(UOTT_DEC, argc, argv, &dec.options);
 	status = dec_open(&dec, &stdio);
 	if (status != 0)

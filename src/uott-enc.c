@@ -1,7 +1,8 @@
 /*
- * uott-enc: UDP clients on one bound socket <-> frames on a byte pipe.
+ * uott-enc: UDP clients on bound sockets <-> frames on a byte pipe.
  *
- * Each client (peer address, and local address that it wrote to) is a flow with a tag of its own.
+ * Each client of a service (peer address, and local address that it wrote to) is a flow with a tag
+ * of its own. A service has a socket of its own.
  * Where there is a way back, tags are given out from 65535 down: that tells uott-dec who is
  * talking.
  */
@@ -11,6 +12,8 @@
 #include <unistd.h>
 
 #include "flow.h"
+#include "limit.h"
+#include "listen.h"
 #include "log.h"
 #include "stream.h"
 #include "tunnel.h"
@@ -19,7 +22,6 @@
 #include "util.h"
 
 enum {
-	LISTEN_ADDRESSES_MAX = 8,
 	RETRY_STALE_US = US_PER_SECOND, /* what waited longer for COMMAND to be run is not sent */
 };
 
@@ -29,75 +31,9 @@ struct enc {
 	struct tunnel tunnel;
 	struct stream stream;
 	struct flow_table flows;
-	int socket;
-	uint32_t kernel_drops; /* as udp_receive() has it */
+	struct listener listeners[SERVICES_MAX];
 	bool far_side_is_gone;
 };
-
-/* Whether the host does not have this address family. Then another one may be used. */
-static bool is_family_missing(int error)
-{
-	return error == EAFNOSUPPORT || error == EADDRNOTAVAIL;
-}
-
-/* The addresses that may be bound, best first. "*" without -4 or -6 is one socket for both. */
-static size_t listen_addresses(const struct options *options, bool dual_stack,
-	struct address addresses[static LISTEN_ADDRESSES_MAX])
-{
-	int family = options->family;
-	char error[ADDRESS_ERROR_SIZE];
-	size_t count = 0;
-
-	if (dual_stack) {
-		count = address_resolve(&options->address, AF_INET6, addresses, 1, error);
-		family = AF_INET; /* for a host without IPv6 */
-	}
-	count += address_resolve(
-		&options->address, family, addresses + count, LISTEN_ADDRESSES_MAX - count, error);
-	if (count == 0)
-		log_line(LOG_ERROR, "%s", error);
-	return count;
-}
-
-/*
- * Listens on the first address whose family the host has; one whose port is taken is not passed
- * over, since clients would find somebody else there. Returns the socket, or -1 after a message.
- */
-static int listen_for_datagrams(const struct options *options)
-{
-	struct address addresses[LISTEN_ADDRESSES_MAX];
-	char text[ADDRESS_TEXT_SIZE];
-	bool dual_stack = options->family == AF_UNSPEC && strcmp(options->address.host, "*") == 0;
-	size_t count = listen_addresses(options, dual_stack, addresses), tried = 0;
-	int socket = -1, error = EAFNOSUPPORT;
-
-	while (socket < 0 && tried < count && is_family_missing(error)) {
-		socket = udp_open_bound(&addresses[tried++], dual_stack);
-		error = errno;
-	}
-	if (count == 0)
-		return -1;
-	address_format(&addresses[tried - 1], text);
-	if (socket < 0)
-		log_line(LOG_ERROR, "cannot listen on %s: %s", text, strerror(error));
-	else if (count > 1 && !dual_stack)
-		log_line(LOG_WARNING, "'%s' has %zu addresses: listening on %s alone",
-			options->address.host, count, text);
-	return socket;
-}
-
-/* Announces the port if the system chose it. */
-static void say_where(const struct enc *enc)
-{
-	const char *port = enc->options.address.port;
-	bool was_chosen = strspn(port, "0") == strlen(port);
-	struct address bound;
-	char text[ADDRESS_TEXT_SIZE];
-
-	udp_bound_address(enc->socket, &bound);
-	log_line(was_chosen ? LOG_WARNING : LOG_DETAIL, "listening on %s",
-		address_format(&bound, text));
-}
 
 /*
  * The tag is used again when the far side has answered a CLOSE. Without control frames it is free
@@ -134,31 +70,42 @@ static void expire_flows(struct enc *enc)
 	plan_expiry(enc);
 }
 
-static struct flow *add_flow(struct enc *enc, const struct client *client)
+static void say_who(const struct enc *enc, const struct flow *flow)
 {
 	char text[ADDRESS_TEXT_SIZE];
+	struct address bound;
+
+	if (!log_shows(LOG_DETAIL))
+		return;
+	udp_bound_address(enc->listeners[flow->service].socket, &bound);
+	log_line(LOG_DETAIL, "flow %u: %s on port %u", flow->tag,
+		address_format(&flow->client.peer, text), address_port(&bound));
+}
+
+static struct flow *add_flow(struct enc *enc, const struct client *client, uint16_t service)
+{
 	struct flow *flow = NULL;
 
 	if (flow_count(&enc->flows) < enc->options.max_flows)
-		flow = flow_add_client(&enc->flows, client, enc->tunnel.now_us);
+		flow = flow_add_client(&enc->flows, client, service, enc->tunnel.now_us);
 	if (!flow)
 		return NULL;
 	flow->segment_max = UINT16_MAX;
 	tunnel_flow_added(&enc->tunnel, flow_count(&enc->flows));
 	plan_expiry(enc);
-	if (log_shows(LOG_DETAIL))
-		log_line(LOG_DETAIL, "flow %u: %s", flow->tag, address_format(&client->peer, text));
+	say_who(enc, flow);
 	return flow;
 }
 
 /* Returns the flow of the client, which has a tag; or NULL if there can be none. */
-static struct flow *flow_of_client(struct enc *enc, const struct client *client, uint64_t hash)
+static struct flow *flow_of_client(
+	struct enc *enc, const struct client *client, uint16_t service, uint64_t hash)
 {
 	uint64_t now_us = enc->tunnel.now_us;
-	struct flow *flow = flow_find_client(&enc->flows, client, hash);
+	struct flow *flow = flow_find_client(&enc->flows, client, service, hash);
 
 	if (!flow)
-		flow = add_flow(enc, client);
+		flow = add_flow(enc, client, service);
 	else if (!flow->has_tag && !flow_give_tag(&enc->flows, flow, now_us))
 		flow = NULL;
 	if (flow)
@@ -166,20 +113,21 @@ static struct flow *flow_of_client(struct enc *enc, const struct client *client,
 	return flow;
 }
 
-static void forward_datagrams(struct enc *enc)
+static void forward_datagrams(struct enc *enc, uint16_t service)
 {
+	struct listener *listener = &enc->listeners[service];
 	struct datagram *datagrams;
-	size_t count = stream_receive(
-		&enc->stream, enc->socket, &enc->kernel_drops, &datagrams, enc->tunnel.now_us);
+	size_t count = stream_receive(&enc->stream, listener->socket, &listener->kernel_drops,
+		&datagrams, enc->tunnel.now_us);
 	struct client clients[BATCH_MAX];
 	uint64_t hashes[BATCH_MAX];
 
 	for (size_t i = 0; i < count; i++) {
 		clients[i] = (struct client){datagrams[i].peer, datagrams[i].local};
-		hashes[i] = flow_hash_client(&enc->flows, &clients[i]);
+		hashes[i] = flow_hash_client(&enc->flows, &clients[i], service);
 	}
 	for (size_t i = 0; i < count; i++) {
-		struct flow *flow = flow_of_client(enc, &clients[i], hashes[i]);
+		struct flow *flow = flow_of_client(enc, &clients[i], service, hashes[i]);
 
 		if (flow)
 			stream_send(&enc->stream, flow->tag, &datagrams[i]);
@@ -195,46 +143,59 @@ static void drop_late_frame(struct enc *enc, uint16_t tag)
 	tags_late_frame(&enc->flows.tags, tag, enc->tunnel.now_us + enc->options.idle_timeout_us);
 }
 
-/* Returns whether the frame is a reply to a client, which is stored. */
-static bool take_reply(struct enc *enc, const struct frame *frame, struct outgoing *reply)
+/* Replies of one service that come in a row: they leave in one call. */
+struct replies {
+	uint16_t service;
+	size_t count;
+	struct outgoing datagrams[BATCH_MAX];
+};
+
+static void send_replies(struct enc *enc, struct replies *replies)
+{
+	if (replies->count > 0)
+		udp_send(enc->listeners[replies->service].socket, replies->datagrams,
+			replies->count, &enc->counters);
+	replies->count = 0;
+}
+
+static void take_reply(struct enc *enc, const struct frame *frame, struct replies *replies)
 {
 	struct flow *flow = flow_find_tag(&enc->flows, frame->tag);
 
 	if (!flow) {
 		drop_late_frame(enc, frame->tag);
-		return false;
+		return;
 	}
 	flow_touch(&enc->flows, flow, enc->tunnel.now_us);
-	*reply = (struct outgoing){
+	if (replies->count == BATCH_MAX || replies->service != flow->service)
+		send_replies(enc, replies);
+	replies->service = flow->service;
+	replies->datagrams[replies->count++] = (struct outgoing){
 		.peer = &flow->client.peer,
 		.local = &flow->client.local,
 		.segment_max = &flow->segment_max,
 		.payload = frame->payload,
 		.length = frame->length,
 	};
-	return true;
 }
 
 static void deliver_frames(struct enc *enc)
 {
-	struct outgoing replies[BATCH_MAX];
+	struct replies replies = {.count = 0};
 	enum receiver_result next;
 	struct frame frame;
-	size_t count = 0;
 
 	while ((next = stream_next(&enc->stream, &frame)) < RECEIVER_MORE) {
 		if (next == RECEIVER_CLOSE)
 			tags_closed(&enc->flows.tags, frame.tag);
 		else
-			count += take_reply(enc, &frame, &replies[count]);
-		if (count == BATCH_MAX) {
-			udp_send(enc->socket, replies, count, &enc->counters);
-			count = 0;
-		}
+			take_reply(enc, &frame, &replies);
 	}
-	udp_send(enc->socket, replies, count, &enc->counters);
+	send_replies(enc, &replies);
 	if (next == RECEIVER_CORRUPT)
 		tunnel_fail(&enc->tunnel);
+	else if (next == RECEIVER_MISMATCH)
+		tunnel_give_up(&enc->tunnel);
 }
 
 static void read_frames(struct enc *enc)
@@ -277,6 +238,17 @@ static bool has_way_back(const struct options *options, const struct stdio *stdi
 	return !options->unidirectional && (options->command || stdio_has_input(stdio));
 }
 
+static void watch_listeners(struct enc *enc)
+{
+	for (uint16_t i = 0; i < enc->options.services.count; i++) {
+		if (tunnel_watch(&enc->tunnel, enc->listeners[i].socket, i))
+			continue;
+		log_line(LOG_ERROR, "cannot wait for datagrams: %s", strerror(errno));
+		tunnel_give_up(&enc->tunnel);
+		return;
+	}
+}
+
 /* Returns 0, or, after a message, the status to exit with. */
 static int enc_open(struct enc *enc, const struct stdio *stdio)
 {
@@ -285,14 +257,13 @@ static int enc_open(struct enc *enc, const struct stdio *stdio)
 	uint8_t hash_key[16];
 	int status;
 
-	enc->socket = listen_for_datagrams(options);
-	if (enc->socket < 0)
+	if (!listen_open(options, enc->listeners))
 		return EXIT_FAILURE;
 	if (getentropy(hash_key, sizeof(hash_key)) != 0) {
 		log_line(LOG_ERROR, "no random numbers: %s", strerror(errno));
 		return EXIT_FAILURE;
 	}
-	flow_table_init(&enc->flows, reads, hash_key);
+	flow_table_init(&enc->flows, reads, options->services.count, hash_key);
 	status = tunnel_open(
 		&enc->tunnel, options, &enc->stream, &enc->counters, stdio, reads, true);
 	if (status != 0)
@@ -300,11 +271,8 @@ static int enc_open(struct enc *enc, const struct stdio *stdio)
 	if (!reads && !options->unidirectional)
 		log_line(LOG_WARNING,
 			"nothing can come back on standard input: one way, as with -u");
-	if (!tunnel_watch(&enc->tunnel, enc->socket, 0)) {
-		log_line(LOG_ERROR, "cannot wait for datagrams: %s", strerror(errno));
-		tunnel_give_up(&enc->tunnel);
-	}
-	say_where(enc);
+	watch_listeners(enc);
+	listen_say_where(options, enc->listeners);
 	return 0;
 }
 
@@ -317,7 +285,8 @@ static int enc_close(struct enc *enc)
 		log_line(LOG_WARNING, "the far side closed the stream%s",
 			has_sent ? ""
 				 : " and had not sent a byte; if nothing is to come back, use -u");
-	close(enc->socket);
+	for (uint16_t i = 0; i < enc->options.services.count; i++)
+		close(enc->listeners[i].socket);
 	flow_table_free(&enc->flows);
 	return status;
 }
@@ -326,18 +295,19 @@ int main(int argc, char **argv)
 {
 	static struct enc enc; /* some megabytes, of which little is ever touched */
 	struct stdio stdio;
-	uint16_t tag;
+	uint16_t service;
 	int status;
 
 	stdio_claim(&stdio);
+	limit_raise();
 	usage_read(UOTT_ENC, argc, argv, &enc.options);
 	status = enc_open(&enc, &stdio);
 	if (status != 0)
 		return status;
 	for (;;) {
-		switch (tunnel_next_event(&enc.tunnel, &tag)) {
+		switch (tunnel_next_event(&enc.tunnel, &service)) {
 		case TUNNEL_DATAGRAMS:
-			forward_datagrams(&enc);
+			forward_datagrams(&enc, service);
 			break;
 		case TUNNEL_FRAMES:
 			read_frames(&enc);

@@ -77,7 +77,7 @@ bats_require_minimum_version 1.5.0
 }
 
 @test "if standard error is the same file as standard output, no message is printed" {
-  printf 'noise UOTT\xfe\xff\x01\x00x then garbage' >in
+  printf 'noise UOTT\x01\x00\x01\x00x then garbage' >in
   run -1 --separate-stderr "$dec" 127.0.0.1:9 <in
   [[ $stderr == *corrupt* ]]
   status=0

@@ -333,3 +333,13 @@ ctrl_c() {
   exec 9>&-
   wait_until has_bytes dec.out $((20 * 1008))
 }
+
+@test "an ACK that is still due at the end is not written to the closed pipe" {
+  start_peer echo echo
+  start_enc enc 0 -- "$dec" "127.0.0.1:$port"
+  expect_equal "$(ask "$port" hello)" hello
+  kill "$pid"
+  finish "$pid"
+  expect_equal "$status" 0
+  expect_not_said enc.err "cannot write"
+}

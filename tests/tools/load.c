@@ -21,6 +21,7 @@
  *   -d SECONDS  of silence, and it is over: after the sending, or after the signal (0.5)
  *   -w SECONDS  warm-up: the report's window starts then (0)
  *   -e SECONDS  end of that window (3600)
+ *   -P PORTS    so many ports in a row are sent to (1), from PORT on, each by the next bulk flow
  *   -b HOST     an IPv4 address to send from
  *   -o          "send" first waits until the other end has sent a sparse datagram back
  *   -v          "send" says of each sparse datagram that comes back when it was sent, and how long
@@ -82,12 +83,12 @@ struct flow {
 };
 
 static struct {
-	uint16_t flows;
+	uint16_t flows, ports;
 	size_t size;
 	double seconds, drain, warm_up, end, window;
 	bool heed, segments, wait, verbose;
 	struct sockaddr_in source;
-} options = {.flows = 1, .size = 1200, .seconds = 5, .drain = 0.5, .end = SECONDS_MAX};
+} options = {.flows = 1, .ports = 1, .size = 1200, .seconds = 5, .drain = 0.5, .end = SECONDS_MAX};
 
 static int epoll_fd;
 static struct flow listener;
@@ -329,9 +330,10 @@ static void watch(struct flow *flow)
 static void open_flow(enum kind kind, uint16_t number, char **where)
 {
 	struct flow *flow = &flows[kind][number];
+	char port[16];
 
-	flow->fd = connect_from(
-		options.source.sin_family ? &options.source : NULL, where[0], where[1]);
+	snprintf(port, sizeof(port), "%d", atoi(where[1]) + number % options.ports);
+	flow->fd = connect_from(options.source.sin_family ? &options.source : NULL, where[0], port);
 	flow->owner = judge_name(kind, number);
 	if (options.heed)
 		congestion_start(&flow->congestion, 10, 2, 1e9);
@@ -436,7 +438,7 @@ static void read_options(int argc, char **argv)
 {
 	int option;
 
-	while ((option = getopt(argc, argv, "f:s:r:p:k:t:d:w:e:b:agov")) != -1) {
+	while ((option = getopt(argc, argv, "f:s:r:p:P:k:t:d:w:e:b:agov")) != -1) {
 		if (option == 'f')
 			options.flows = (uint16_t)number(optarg, 0, FLOWS_MAX);
 		else if (option == 's')
@@ -445,6 +447,8 @@ static void read_options(int argc, char **argv)
 			bulk.rate = number(optarg, 0, 1e9);
 		else if (option == 'p')
 			pings.rate = number(optarg, 0, 1e5);
+		else if (option == 'P')
+			options.ports = (uint16_t)number(optarg, 1, UINT16_MAX);
 		else if (option == 'k')
 			options.window = number(optarg, 1, WINDOW_MOST);
 		else if (option == 't')

@@ -3,6 +3,7 @@
  * anything else, so that nobody has to guess or to sleep.
  *
  *   peer echo [HOST]                  sends every datagram back
+ *   peer name [HOST]                  answers every datagram with its own port
  *   peer hold [HOST]                  keeps a datagram until another says "release"; then answers
  *   peer collect COUNT FILE [HOST]    writes the payloads of COUNT datagrams to FILE, then ends
  *   peer send HOST PORT               standard input as one datagram; the reply to standard output
@@ -118,6 +119,18 @@ static void wait_for_signal(void)
 }
 
 /* The modes. Each gets its arguments. */
+
+static void answer_with_name(char **a)
+{
+	int fd = listen_on(a[0]);
+	char name[16];
+	int length = sprintf(name, "%u", port_of(fd));
+
+	for (;;) {
+		receive(fd);
+		sendto(fd, name, (size_t)length, 0, (struct sockaddr *)&sender, sender_length);
+	}
+}
 
 static void echo(char **a)
 {
@@ -426,6 +439,7 @@ static const struct mode {
 	void (*run)(char **arguments);
 } modes[] = {
 	{"echo", 0, echo},
+	{"name", 0, answer_with_name},
 	{"hold", 0, hold},
 	{"collect", 2, collect},
 	{"send", 2, send_and_wait},

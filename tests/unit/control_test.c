@@ -2,7 +2,7 @@
  * Most tests are transcripts: what one side reads, what it is to say then, and what it knows.
  * These are the steps, with ';' between them:
  *
- *	enc, dec, enc one-way...  a stream begins in each direction
+ *	enc, dec, enc one-way...  a stream begins in each direction; enc 3: for three services
  *	ready                     enc, and both have said HELLO; 26 bytes were read, 26 have left
  *	< FRAME...                these frames come; all that has come is read at once
  *	<N FRAME...               these frames come; N bytes are read
@@ -86,12 +86,12 @@ static size_t encode(const char *text, uint8_t *bytes)
 	return size;
 }
 
-static void begin(struct side *side, bool is_dec, bool has_way_back)
+static void begin(struct side *side, bool is_dec, unsigned int services, bool has_way_back)
 {
 	side->come = side->read = 0;
 	side->has_acked = false;
 	decoder_init(&side->decoder);
-	control_init(&side->control, is_dec, has_way_back, now_us);
+	control_init(&side->control, is_dec, (uint16_t)services, has_way_back, now_us);
 }
 
 static void hear_close(struct side *side, uint16_t tag)
@@ -119,7 +119,8 @@ static const char *hear(struct side *side, size_t count)
 	while (decoder_next(&side->decoder, &frame) == DECODER_FRAME) {
 		if (frame.kind == FRAME_DATA)
 			control_data_frame(&side->control, frame.tag);
-		else if (!control_accept(&side->control, &frame, error))
+		else if (!control_accept(&side->control, &frame, error) ||
+			 control_is_mismatch(&side->control, error))
 			return error;
 		else if (frame.type == CONTROL_CLOSE)
 			hear_close(side, le16_load(frame.payload));
@@ -220,11 +221,13 @@ static void leave(unsigned long long number, size_t unanswered)
 static void run_step(char *step)
 {
 	unsigned long long number, unanswered;
+	unsigned int services = 1;
 	double seconds;
 
-	if (strncmp(step, "enc", 3) == 0 || strncmp(step, "dec", 3) == 0)
-		begin(&me, *step == 'd', strstr(step, "one-way") == NULL);
-	else if (strcmp(step, "end") == 0)
+	if (strncmp(step, "enc", 3) == 0 || strncmp(step, "dec", 3) == 0) {
+		sscanf(step + 3, "%u", &services);
+		begin(&me, *step == 'd', services, strstr(step, "one-way") == NULL);
+	} else if (strcmp(step, "end") == 0)
 		control_input_ended(&me.control);
 	else if (*step == '<')
 		hear_text(step + 1);
@@ -286,10 +289,22 @@ static const struct scene {
 		"enc; flows 1; > DATA 65535; +60; >; off unknown alive; deadline never;"
 		"< HELLO 1 DATA 65535; on unknown; > HELLO 1 PING ACK 23; < HELLO 1; > ACK 33"},
 	{"a far side that is not one of ours hears nothing",
-		"dec; < DATA 65534 DATA 65535; flows 1; close 1; +60; >; off plain alive;"
+		"dec; < DATA 64511 DATA 65535; flows 1; close 1; +60; >; off plain alive;"
 		"deadline never blocked never; dec; < DATA 0; off plain; >; dec; < DATA 255; >;"
-		"dec; < DATA 65280; >; enc; < DATA 65535; off plain; >; dec; < HELLO 1 DATA 0;"
+		"enc; < DATA 65535; off plain; >; dec; < HELLO 1 DATA 0;"
 		"flows 1; close 1; +60; >; off; deadline never"},
+	{"who has several services says how many, in HELLO",
+		"dec 3; < DATA 65533; > HELLO:4 196609 ACK 13; < HELLO:4 196609; on unknown;"
+		"enc 3; < HELLO:4 196609; > HELLO:4 196609 ACK 12; on unknown;"
+		"enc; < HELLO:4 65537; > HELLO 1 ACK 12; on unknown"},
+	{"another number of services is a mismatch, and the far side hears of it",
+		"dec 3; < DATA 65535; > HELLO:4 196609 ACK 13;"
+		"< HELLO:4 131073 !the far side has 2 ports, this side 3 targets;"
+		"enc 2; < HELLO:4 196609 !the far side has 3 targets, this side 2 ports;"
+		"> HELLO:4 131073 ACK 0; dec; < DATA 64512; > HELLO 1 ACK 13;"
+		"< HELLO:4 67108865 !the far side has 1024 ports, this side 1 target;"
+		"enc 3; < HELLO 1 !the far side has 1 target, this side 3 ports; enc;"
+		"< HELLO:4 1 !the far side has 0 targets, this side 1 port"},
 	{"HELLO may come before or after data",
 		"dec; < HELLO 1; off unknown; >; < DATA 65535; on unknown; close 3;"
 		"> HELLO 1 ACK 23 CLOSE 3; dec; < DATA 65535 HELLO 1; > HELLO 1 ACK 23; enc;"
@@ -323,7 +338,7 @@ static const struct scene {
 		"< CLOSE:1 1 !CLOSE of length 1, expected 2 or more;"
 		"< TIME:3 1 !TIME of length 3, expected 4 or more; acked 26/42 time none"},
 	{"what a body has too much is ignored, and so are later versions and unknown types",
-		"enc; < HELLO:6 2; > HELLO 1 ACK 14; on unknown; ready;"
+		"enc; < HELLO:6 65538; > HELLO 1 ACK 14; on unknown; ready;"
 		"< TIME:5 7 ACK:20 26 CLOSE:3 1 PING:1 TYPE 0 TYPE:9 6 TYPE 65535;"
 		"on acknowledges alive acked 26/42 time 7+0; > ACK 120"},
 	{"an ACK of what was not sent, or of less than before, is refused",
@@ -493,8 +508,8 @@ static void talk(void)
 {
 	for (int life = 0; life < 200 && checks_failed == 0; life++) {
 		now_us += US_PER_SECOND;
-		begin(&enc, false, true);
-		begin(&dec, true, true);
+		begin(&enc, false, 1, true);
+		begin(&dec, true, 1, true);
 		say(&enc, &dec, true);
 		for (uint32_t i = random_below(1000); i > 0; i--)
 			do_anything();

@@ -17,24 +17,32 @@ enum {
 };
 
 static struct flow_table table;
+static uint16_t services;
 static uint64_t now_us;
 static bool is_enc;
 
-static void setup(bool counts_down)
+static void setup(bool counts_down, uint16_t service_count)
 {
 	static const uint8_t key[16] = "any sixteen byte";
 
 	memset(&table, 0, sizeof(table));
-	flow_table_init(&table, counts_down, key);
-	model_init(&table.tags, counts_down);
+	services = service_count;
+	flow_table_init(&table, counts_down, services, key);
+	model_init(&table.tags, counts_down, services);
 	is_enc = true;
 }
 
-/* Even numbers have IPv4, odd ones IPv6. */
+static uint16_t service_of(uint32_t number)
+{
+	return (uint16_t)(number % services);
+}
+
+/* Each client uses all services. Even ones have IPv4, odd ones IPv6. */
 static struct client client_of(uint32_t number)
 {
 	struct client client = {.peer.v6.sin6_family = AF_INET6};
 
+	number /= services;
 	client.peer.v6.sin6_scope_id = number;
 	if (number % 2 == 0)
 		client.peer.v4 = (struct sockaddr_in){
@@ -52,7 +60,8 @@ static struct flow *find(uint32_t number)
 {
 	struct client client = client_of(number);
 
-	return is_enc ? flow_find_client(&table, &client, flow_hash_client(&table, &client))
+	return is_enc ? flow_find_client(&table, &client, service_of(number),
+				flow_hash_client(&table, &client, service_of(number)))
 		      : flow_find_tag(&table, dec_tag(number));
 }
 
@@ -60,7 +69,7 @@ static struct flow *add(uint32_t number)
 {
 	struct client client = client_of(number);
 
-	return is_enc ? flow_add_client(&table, &client, now_us)
+	return is_enc ? flow_add_client(&table, &client, service_of(number), now_us)
 		      : flow_add_tag(&table, dec_tag(number), now_us);
 }
 
@@ -112,7 +121,7 @@ static void add_both(uint32_t number)
 
 	CHECK(!find(number));
 	row->flow = add(number);
-	row->tag = is_enc ? model_take(now_us) : dec_tag(number);
+	row->tag = is_enc ? model_take(service_of(number), now_us) : dec_tag(number);
 	CHECK_NUMBER(tag_of(row->flow), row->tag);
 	use(row);
 }
@@ -123,7 +132,7 @@ static void touch_both(uint32_t number)
 
 	CHECK(find(number) == row->flow);
 	if (row->tag < 0) {
-		row->tag = model_take(now_us);
+		row->tag = model_take(service_of(number), now_us);
 		CHECK(flow_give_tag(&table, row->flow, now_us) == (row->tag >= 0));
 		CHECK_NUMBER(tag_of(row->flow), row->tag);
 	}
@@ -180,9 +189,10 @@ static void begin_stream(void)
 {
 	uint32_t elsewhere = random_below(2) * (TAGS - FEW_TAGS);
 
-	model_init(&table.tags, model.counts_down);
-	while (model.given < elsewhere)
-		CHECK_NUMBER(tags_take(&table.tags, now_us), model_take(now_us));
+	model_init(&table.tags, model.counts_down, services);
+	for (uint32_t i = 0; i < elsewhere; i++)
+		CHECK_NUMBER(tags_take(&table.tags, service_of(i), now_us),
+			model_take(service_of(i), now_us));
 }
 
 static void forget_tags(void)
@@ -218,7 +228,7 @@ static void random_step(uint32_t number, uint16_t tag)
 static void random_runs(void)
 {
 	for (size_t run = 0; run < 20 && checks_failed == 0; run++) {
-		setup(run % 2 == 0);
+		setup(run % 2 == 0, run % 4 < 2 ? 1 : 3);
 		is_enc = run < 10;
 		memset(rows, 0, sizeof(rows));
 		begin_stream();
@@ -242,15 +252,15 @@ static void all_tags_in_use(void)
 	struct client first = client_of(0);
 	uint64_t hash;
 
-	setup(true);
-	hash = flow_hash_client(&table, &first);
+	setup(true, 1);
+	hash = flow_hash_client(&table, &first, 0);
 	for (uint32_t i = 0; i < TAGS; i++)
 		CHECK_NUMBER(tag_of(add(i)), 65535 - i);
 	CHECK(!add(TAGS) && !find(TAGS));
 	CHECK_NUMBER(flow_count(&table), 65536);
 	for (uint32_t i = 0; i < TAGS; i++)
 		CHECK(find(i) && find(i) == flow_find_tag(&table, (uint16_t)(65535 - i)));
-	CHECK(flow_find_client(&table, &first, hash) == find(0));
+	CHECK(flow_find_client(&table, &first, 0, hash) == find(0));
 	flow_remove(&table, find(7));
 	tags_free(&table.tags, 65528);
 	CHECK_NUMBER(tag_of(add(TAGS)), 65528);
@@ -284,7 +294,7 @@ static void similar_clients(const struct difference *difference)
 {
 	size_t chains[SIMILAR] = {0};
 
-	setup(false);
+	setup(false, 1);
 	for (uint32_t i = 0; i < 2 * SIMILAR; i++) {
 		uint16_t value = i % SIMILAR;
 		struct client client = {.peer.v6.sin6_family = difference->family};
@@ -292,10 +302,10 @@ static void similar_clients(const struct difference *difference)
 		uint64_t hash;
 
 		memcpy((char *)&client + difference->offset, &value, sizeof(value));
-		hash = flow_hash_client(&table, &client);
-		flow = flow_find_client(&table, &client, hash);
+		hash = flow_hash_client(&table, &client, 0);
+		flow = flow_find_client(&table, &client, 0, hash);
 		if (!flow)
-			flow = flow_add_client(&table, &client, now_us);
+			flow = flow_add_client(&table, &client, 0, now_us);
 		CHECK_NUMBER(tag_of(flow), difference->tells_apart ? value : 0);
 		chains[hash % SIMILAR]++;
 		CHECK(difference->tells_apart ? chains[hash % SIMILAR] < 30
@@ -316,10 +326,12 @@ static void other_key(void)
 	static struct flow_table other;
 	struct client client4 = client_of(0), client6 = client_of(1);
 
-	setup(true);
-	flow_table_init(&other, true, key);
-	CHECK(flow_hash_client(&table, &client4) != flow_hash_client(&other, &client4));
-	CHECK(flow_hash_client(&table, &client6) != flow_hash_client(&other, &client6));
+	setup(true, 1);
+	flow_table_init(&other, true, 1, key);
+	CHECK(flow_hash_client(&table, &client4, 0) != flow_hash_client(&other, &client4, 0));
+	CHECK(flow_hash_client(&table, &client6, 0) != flow_hash_client(&other, &client6, 0));
+	CHECK(flow_hash_client(&table, &client4, 0) != flow_hash_client(&table, &client4, 1));
+	CHECK(flow_hash_client(&table, &client6, 0) != flow_hash_client(&table, &client6, 1));
 }
 
 static void next_checks(void)
@@ -335,7 +347,7 @@ static void next_checks(void)
 		{7, 1000, 1007},
 	};
 
-	setup(true);
+	setup(true, 1);
 	CHECK(flow_next_check(&table, 0, second_us) == UINT64_MAX);
 	now_us = 0;
 	add(0);

@@ -20,25 +20,28 @@ enum model_state {
 static struct model {
 	struct tags *real;
 	bool counts_down;
-	uint32_t given; /* how many are not new */
+	uint16_t services;
+	uint32_t given;            /* how many are not new, */
+	uint32_t of[SERVICES_MAX]; /* and how many of a service */
 	enum model_state state[TAGS];
 	uint64_t free_at_us[TAGS];
 	uint16_t line[TAGS]; /* in the order of joining */
 	size_t length;
 } model;
 
-/* The tag that is given out after `n` others. */
+/* The tag that is given out after `n` others; or how many are given out before the tag `n`. */
 static inline uint16_t nth_tag(uint32_t n)
 {
 	return (uint16_t)(model.counts_down ? UINT16_MAX - n : n);
 }
 
 /* A stream begins. The caller does the same to the real tags. */
-static inline void model_init(struct tags *real, bool counts_down)
+static inline void model_init(struct tags *real, bool counts_down, uint16_t services)
 {
 	memset(&model, 0, sizeof(model));
 	model.real = real;
 	model.counts_down = counts_down;
+	model.services = services;
 }
 
 /* Takes the tag out of the line, if it is there, and puts it at the end if it is free or waits. */
@@ -57,25 +60,28 @@ static inline void model_set(uint16_t tag, enum model_state state, uint64_t free
 	model.free_at_us[tag] = free_at_us;
 }
 
-/* Returns the first tag in the line that is in this state, or -1. */
-static inline int32_t model_first(enum model_state state)
+/* Returns the first tag of the service in the line that is in this state, or -1. */
+static inline int32_t model_first(enum model_state state, uint16_t service)
 {
 	for (size_t i = 0; i < model.length; i++)
-		if (model.state[model.line[i]] == state)
+		if (model.state[model.line[i]] == state &&
+			nth_tag(model.line[i]) % model.services == service)
 			return model.line[i];
 	return -1;
 }
 
 /* Returns what tags_take() of the real tags is to return. */
-static inline int32_t model_take(uint64_t now_us)
+static inline int32_t model_take(uint16_t service, uint64_t now_us)
 {
-	int32_t tag = model.given < TAGS ? nth_tag(model.given) : model_first(FREE);
+	uint32_t next = service + model.of[service] * model.services;
+	int32_t tag = next < TAGS ? nth_tag(next) : model_first(FREE, service);
 
 	if (tag < 0)
-		tag = model_first(WAITING);
+		tag = model_first(WAITING, service);
 	if (tag < 0 || model.free_at_us[tag] > now_us)
 		return -1;
-	model.given += model.state[tag] == NEW;
+	model.given += next < TAGS;
+	model.of[service] += next < TAGS;
 	model_set((uint16_t)tag, USED, 0);
 	return tag;
 }

@@ -1,7 +1,7 @@
 /*
  * Most tests are rows of a command line and its outcome: the error, "help", "version", or the
- * address as <HOST> PORT, then NAME=VALUE for all that differs from its default, and the COMMAND
- * as [WORD]...
+ * addresses as <HOST> PORT[+MORE], then NAME=VALUE for all that differs from its default, and the
+ * COMMAND as [WORD]...
  *
  * A line begins with enc or dec. A word in '' may have spaces, or be empty. {A|B} stands for A,
  * and then for B; @ in the outcome is what the last {A|B} of the line stands for.
@@ -45,6 +45,31 @@ static const struct group {
 			{"dec [fe80::1%eth0]:53", "<fe80::1%eth0> 53"},
 			{"{enc|dec} {127.0.0.1:53|127.0.0.1 53}", "<127.0.0.1> 53"},
 			{"{enc|dec} {::1|[::1]} domain", "<::1> domain"}}},
+	{"addresses may be lists, and a port may be a range of numbers",
+		{{"enc 53,5060-5069", "<> 53, <> 5060+9"},
+			{"enc *:1-2,[::1]:3,a:0,0,0", "<*> 1+1, <::1> 3, <a> 0, <> 0, <> 0"},
+			{"dec 127.0.0.1:53,10.0.0.5:5060-5069",
+				"<127.0.0.1> 53, <10.0.0.5> 5060+9"},
+			{"{enc|dec} {a|[a]} 53,5-7,domain", "<a> 53, <a> 5+2, <a> domain"},
+			{"{enc|dec} a:sip-tls,a:x-2,a:2-x", "<a> sip-tls, <a> x-2, <a> 2-x"},
+			{"{enc|dec} a:{1|01}-1024", "<a> @+1023"},
+			{"{enc|dec} a:65535-65535,b:65535", "<a> 65535, <b> 65535"}}},
+	{"a bad part of a list is shown",
+		{{"enc 53,{a:0-5|0-5}", "bad address '@': no range begins with port 0"},
+			{"{enc|dec} a:53,{a:5069-5060|a:2-1}",
+				"bad address '@': the range runs backwards"},
+			{"{enc|dec} a:53,{a:1-65536|a:1-99999999999999999999}",
+				"bad address '@': a port is a number from 0 to 65535"},
+			{"{enc|dec} a:2,{a:2|a:02|a:1-2|a:2-3|a:1-9}",
+				"bad address '@': this port is given twice"},
+			{"{enc|dec} a 5-7,{5|6|7|1-5|7-9}",
+				"bad address 'a @': this port is given twice"},
+			{"{enc|dec} a:ntp,a:ntp", "bad address 'a:ntp': this port is given twice"},
+			{"{enc|dec} a:1,{a:2-1025|a:5000-65535}",
+				"bad address '@': at most 1024 ports fit into one stream"},
+			{"enc {53,|,53|53,,54}", "bad address '': " BAD_PORT},
+			{"dec a:1,{53|127.0.0.1}", "bad address '@': expected HOST:PORT"},
+			{"{enc|dec} a:{-5|5-|5-6-7|--}", "bad address 'a:@': " BAD_PORT}}},
 	{"-4 and -6 choose the family, the last one wins",
 		{{"{enc -4|dec -4|dec -6 -4} a:1", "<a> 1 ip=4"},
 			{"{enc -6|dec -6|enc -46} a:1", "<a> 1 ip=6"}}},
@@ -131,7 +156,9 @@ static const struct group {
 			{"dec {*:53|* 53}", "bad address '@': * is no host to send to"},
 			{"dec {host:0|host 000}", "bad address '@': 0 is no port to send to"}}},
 	{"what is too long to be shown is cut",
-		{{"{enc|dec} {" A_600 "}", "bad address '@"},
+		{{"{enc|dec} a:" A_600,
+			 "bad address 'a:" A_60 A_60 A_60 A_60 A_60 "aaaaaaaaaaaaaaaaa'"
+			 ": it is too long"},
 			{"{enc|dec} {" A_600 " 53}", "bad address '@"},
 			{"{enc 53|dec a:1} -t {" A_600 "}", "bad linger time '@"}}},
 	{"an unknown option is shown",
@@ -199,6 +226,13 @@ static int split(char *line)
 	return argc;
 }
 
+static int show_range(const struct service_range *range, const char *between, char *text)
+{
+	int used = sprintf(text, "%s<%s> %s", between, range->first.host, range->first.port);
+
+	return range->count == 1 ? used : used + sprintf(text + used, "+%u", range->count - 1);
+}
+
 static const char *show_options(enum program program)
 {
 	int ip = options.family == AF_INET ? 4 : options.family == AF_INET6 ? 6 : options.family;
@@ -221,7 +255,8 @@ static const char *show_options(enum program program)
 	static char text[1024];
 	char *p = text;
 
-	p += sprintf(p, "<%s> %s", options.address.host, options.address.port);
+	for (size_t i = 0; i < options.services.range_count; i++)
+		p += show_range(&options.services.ranges[i], i > 0 ? ", " : "", p);
 	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
 		if (numbers[i].value != numbers[i].usual)
 			p += sprintf(p, " %s=%" PRIu64, numbers[i].name, numbers[i].value);

@@ -46,7 +46,7 @@ static char seen[4096], error[RECEIVER_TEXT_SIZE];
 static void begin(bool is_dec)
 {
 	memset(&counters, 0, sizeof(counters));
-	control_init(&control, is_dec, true, now_us);
+	control_init(&control, is_dec, 1, true, now_us);
 	receiver_init(&receiver, &control, &counters);
 	receiver_begin_stream(&receiver);
 	seen[0] = error[0] = '\0';

@@ -93,7 +93,7 @@ static void hear(uint16_t type, uint64_t number)
 
 static void begin_stream(bool is_dec, bool has_way_back)
 {
-	control_init(&control, is_dec, has_way_back, now_us);
+	control_init(&control, is_dec, 1, has_way_back, now_us);
 	decoder_init(&decoder);
 	sender_begin_stream(&sender);
 	counters.value[STREAM_OUT_BYTES] = count.seen_bytes = 0;

@@ -403,7 +403,7 @@ static void begin_end(struct sim_end *end, const struct sim_link *link, const st
 	if (!sender_init(&end->sender, &end->control, &end->counters, LATENCY_US))
 		abort();
 	receiver_init(&end->receiver, &end->control, &end->counters);
-	control_init(&end->control, is_dec, true, clock_us(end));
+	control_init(&end->control, is_dec, 1, true, clock_us(end));
 	receiver_begin_stream(&end->receiver);
 	sender_begin_stream(&end->sender);
 }

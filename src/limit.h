@@ -1,0 +1,14 @@
+/*
+ * The limit of open files (RLIMIT_NOFILE): each port of enc and each flow of dec needs one.
+ */
+#ifndef LIMIT_H
+#define LIMIT_H
+
+/* Raises the limit as far as the system allows. To be called once, before limit_restore(). */
+void limit_raise(void);
+
+/* For COMMAND, which may use select(2), made for 1024 files: the limit is the original one. */
+void limit_restore(void);
+void limit_raise_again(void);
+
+#endif
