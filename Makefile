@@ -7,7 +7,10 @@
 #                 ssh (as root), and the memory of flows (BENCH=quick, ROUNDS=N)
 # make lint       runs the static checks
 # make static     builds the programs without shared libraries, small if musl-gcc is installed
-# make install    installs into DESTDIR and PREFIX (make uninstall removes)
+# make static-all the same for each machine that a compiler is installed for: for uott-carry
+#                 (make test-static installs a compiler for all of them, and tries them)
+# make install    installs into DESTDIR and PREFIX (make uninstall removes); install-static
+#                 also what static-all has built
 #
 # V=1 shows the commands. SAN, PORTABLE, WERROR and static have their own folders. For another CC,
 # set BUILD=folder or run make clean first.
@@ -18,6 +21,7 @@ CC      ?= cc
 CFLAGS  ?= -O2 -g
 PREFIX  ?= /usr/local
 BINDIR  ?= $(PREFIX)/bin
+LIBDIR  ?= $(PREFIX)/lib
 MANDIR  ?= $(PREFIX)/share/man
 INSTALL ?= install
 
@@ -35,7 +39,7 @@ BUILD := $(BUILD)/werror-$(CC)
 NEEDED += -Werror
 endif
 ifdef STATIC
-BUILD := $(BUILD)/static
+BUILD := $(BUILD)/static$(MACHINE:%=/%)
 CC     = $(if $(shell command -v musl-gcc),musl-gcc,cc)
 CFLAGS = -Os
 LDFLAGS += -static -s
@@ -43,13 +47,16 @@ endif
 
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes
 ifdef STATIC
-WARNINGS += -Wno-conversion -Wno-sign-conversion # for the CMSG macros and narrower types of musl
+WARNINGS += -Wno-conversion -Wno-sign-conversion -Wno-sign-compare # for the CMSG macros and narrower types of musl
 endif
 # For small programs: nothing unwinds the stack at run time (debuggers have their own tables), and
 # each program leaves out the functions that only the other one needs.
-SMALL = -fno-asynchronous-unwind-tables -ffunction-sections
+SMALL = -fno-asynchronous-unwind-tables -fno-unwind-tables -ffunction-sections
 ifeq ($(shell uname -s),Linux)
-LINK_SMALL = -Wl,--gc-sections -Wl,-z,noseparate-code # no padding between code and constants
+LINK_SMALL = -Wl,--gc-sections
+ifneq ($(firstword $(CC)),zig)
+LINK_SMALL += -Wl,-z,noseparate-code # no padding between code and constants
+endif
 endif
 NEEDED += -std=c11 -D_GNU_SOURCE -D__APPLE_USE_RFC_3542 -DUOTT_VERSION='"$(VERSION)"' \
 	$(WARNINGS) $(SMALL)
@@ -106,6 +113,21 @@ $(BENCH_TOOLS:%=$(BUILD)/tests/%): $(BUILD)/tests/%: tests/bench/%.c Makefile
 static:
 	$(MAKE) --no-print-directory STATIC=1
 
+# As "uname -m" has it. For each the first compiler that is installed, with musl: small programs.
+MACHINES = x86_64 aarch64 armv7 i686 riscv64
+ZIG_TARGET_armv7 = arm-linux-musleabihf -mcpu=generic+v7a
+ZIG_TARGET_i686  = x86-linux-musl
+CROSS_armv7      = arm-linux-musleabihf-gcc armv7l-linux-musleabihf-gcc
+installed   = $(foreach cc,$(1),$(if $(shell command -v $(cc)),$(cc)))
+native      = $(if $(filter $(1),$(shell uname -m)),musl-gcc)
+compiler_of = $(or $(firstword $(call installed,$(native) $(or $(CROSS_$(1)),$(1)-linux-musl-gcc))),\
+	$(if $(call installed,zig),zig cc -target $(or $(ZIG_TARGET_$(1)),$(1)-linux-musl)))
+
+static-all: $(MACHINES:%=static-%)
+$(MACHINES:%=static-%): static-%:
+	$(if $(call compiler_of,$*),$(MAKE) --no-print-directory STATIC=1 MACHINE=$* \
+		CC='$(call compiler_of,$*)',echo "left out $*: no compiler for it")
+
 demo: all $(TEST_TOOLS)
 	BUILD=$(BUILD) examples/demo
 
@@ -114,10 +136,14 @@ test:
 	tests/setup
 	$(MAKE) --no-print-directory check
 
+test-static:
+	tests/static
+
 unit-tests: $(UNIT_TESTS)
 
 check: all $(UNIT_TESTS) $(TEST_TOOLS)
-	BUILD=$(abspath $(BUILD)) tests/run $(BATS_ARGS)
+	$(MAKE) --no-print-directory SAN= PORTABLE= BUILD=build static-$(shell uname -m)
+	BUILD=$(abspath $(BUILD)) UOTT_STATIC=$(CURDIR)/build/static tests/run $(BATS_ARGS)
 
 BENCHES = bench-latency bench-memory bench-network
 bench-network: $(BUILD)/tests/link
@@ -132,16 +158,25 @@ lint:
 install: all
 	$(INSTALL) -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man5
 	$(INSTALL) -m 755 $(PROGRAMS) $(DESTDIR)$(BINDIR)
-	$(INSTALL) -m 644 src/uott-enc.1 src/uott-dec.1 $(DESTDIR)$(MANDIR)/man1
+	sed 's|/usr/local/lib|$(LIBDIR)|' examples/carry >$(BUILD)/uott-carry
+	$(INSTALL) -m 755 $(BUILD)/uott-carry $(DESTDIR)$(BINDIR)
+	$(INSTALL) -m 644 src/uott-enc.1 src/uott-dec.1 src/uott-carry.1 $(DESTDIR)$(MANDIR)/man1
 	$(INSTALL) -m 644 src/uott.5 $(DESTDIR)$(MANDIR)/man5
 
+install-static: install
+	for file in $(BUILD)/static/*/uott-???; do \
+		machine=$${file%/*}; machine=$(DESTDIR)$(LIBDIR)/uott/$${machine##*/}; \
+		$(INSTALL) -d "$$machine" && $(INSTALL) -m 755 "$$file" "$$machine" || exit; \
+	done
+
 uninstall:
-	rm -f $(DESTDIR)$(BINDIR)/uott-enc $(DESTDIR)$(BINDIR)/uott-dec
-	rm -f $(DESTDIR)$(MANDIR)/man1/uott-enc.1 $(DESTDIR)$(MANDIR)/man1/uott-dec.1
+	rm -f $(addprefix $(DESTDIR)$(BINDIR)/,uott-enc uott-dec uott-carry)
+	rm -rf $(DESTDIR)$(LIBDIR)/uott
+	rm -f $(addprefix $(DESTDIR)$(MANDIR)/man1/,uott-enc.1 uott-dec.1 uott-carry.1)
 	rm -f $(DESTDIR)$(MANDIR)/man5/uott.5
 
 clean:
 	rm -rf build
 
-.PHONY: all static demo test unit-tests check bench bench-throughput $(BENCHES) lint install uninstall clean
+.PHONY: all static static-all $(MACHINES:%=static-%) demo test test-static unit-tests check bench bench-throughput $(BENCHES) lint install install-static uninstall clean
 -include $(wildcard $(BUILD)/*.d $(BUILD)/tests/*.d)

@@ -3,6 +3,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#ifdef __linux__
+#include <sys/prctl.h>
+#endif
+
 #include "log.h"
 
 static void print_and_exit(const char *text)
@@ -16,6 +20,9 @@ void usage_read(enum program program, int argc, char **argv, struct options *opt
 	const char *name = program == UOTT_ENC ? "uott-enc" : "uott-dec";
 	char text[OPTIONS_ERROR_SIZE];
 
+#ifdef __linux__
+	(void)prctl(PR_SET_NAME, name); /* what uott-carry runs has the name of a descriptor */
+#endif
 	log_open(name, LOG_WARNING);
 	switch (options_parse(options, program, argc, argv, text)) {
 	case OPTIONS_HELP:

@@ -176,3 +176,47 @@ expect_not_said() {
 expect_equal() {
   [ "$1" = "$2" ] || fail "expected '$2', got '$1'"
 }
+
+# start_sshd [LINE]...: an sshd with its own keys on a free port of loopback, and these lines in its
+# configuration. To be called in setup_file; "$(ssh_to host)" logs in.
+start_sshd() {
+  local dir=$PWD port
+  : >pids
+  [ "$(id -u)" -ne 0 ] || mkdir -p /run/sshd
+  ssh-keygen -q -t ed25519 -N '' -f host_key
+  ssh-keygen -q -t ed25519 -N '' -f user_key
+  ssh-keygen -q -t ed25519 -N '' -f forced_key
+  cp user_key.pub authorized_keys
+  port=$("$peer" free-port)
+  cat >sshd_config <<END
+Port $port
+ListenAddress 127.0.0.1
+HostKey $dir/host_key
+AuthorizedKeysFile $dir/authorized_keys
+PidFile none
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+PermitRootLogin yes
+END
+  printf '%s\n' "$@" >>sshd_config
+  cat >ssh_config <<END
+Host host forced
+  HostName 127.0.0.1
+  Port $port
+  User $(id -un)
+  IdentityFile $dir/user_key
+  IdentitiesOnly yes
+  UserKnownHostsFile $dir/known_hosts
+  StrictHostKeyChecking accept-new
+  LogLevel ERROR
+  BatchMode yes
+END
+  sed -e 's/^Host .*/Host forced/' -e 's/user_key/forced_key/' ssh_config >forced_config
+  start sshd "$(PATH=$PATH:/usr/sbin command -v sshd)" -D -e -f "$dir/sshd_config"
+  wait_until said sshd.err "Server listening"
+}
+
+ssh_to() { # HOST: prints the words that run a command there
+  echo ssh -T -F "$BATS_FILE_TMPDIR/ssh_config" "$1"
+}

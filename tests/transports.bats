@@ -14,44 +14,6 @@ teardown_file() {
   stop_all
 }
 
-# Starts an sshd with its own keys on a free port of loopback. "ssh -F ssh_config host" logs in.
-start_sshd() {
-  local dir=$PWD port
-  : >pids
-  [ "$(id -u)" -ne 0 ] || mkdir -p /run/sshd
-  ssh-keygen -q -t ed25519 -N '' -f host_key
-  ssh-keygen -q -t ed25519 -N '' -f user_key
-  ssh-keygen -q -t ed25519 -N '' -f forced_key
-  cp user_key.pub authorized_keys
-  port=$("$peer" free-port)
-  cat >sshd_config <<END
-Port $port
-ListenAddress 127.0.0.1
-HostKey $dir/host_key
-AuthorizedKeysFile $dir/authorized_keys
-PidFile none
-StrictModes no
-UsePAM no
-PasswordAuthentication no
-PermitRootLogin yes
-END
-  cat >ssh_config <<END
-Host host forced
-  HostName 127.0.0.1
-  Port $port
-  User $(id -un)
-  IdentityFile $dir/user_key
-  IdentitiesOnly yes
-  UserKnownHostsFile $dir/known_hosts
-  StrictHostKeyChecking accept-new
-  LogLevel ERROR
-  BatchMode yes
-END
-  sed -e 's/^Host .*/Host forced/' -e 's/user_key/forced_key/' ssh_config >forced_config
-  start sshd "$(PATH=$PATH:/usr/sbin command -v sshd)" -D -e -f "$dir/sshd_config"
-  wait_until said sshd.err "Server listening"
-}
-
 start_dnsmasq() {
   local port
   port=$("$peer" free-port)
@@ -61,10 +23,6 @@ start_dnsmasq() {
     --txt-record="big.lab.test,$(printf 'x%.0s' {1..200}),$(printf 'y%.0s' {1..200}),$(printf 'z%.0s' {1..200})"
   echo "$port" >dns_port
   wait_until said dnsmasq.err "started"
-}
-
-ssh_to() { # HOST: prints the words that run a command there
-  echo ssh -T -F "$BATS_FILE_TMPDIR/ssh_config" "$1"
 }
 
 dns() {
@@ -251,12 +209,17 @@ one_way_enc() {
   expect_equal "$(ask "$port" static)" static
 }
 
-@test "make install uses DESTDIR and PREFIX" {
-  make -s -C "$BATS_TEST_DIRNAME/.." install DESTDIR="$PWD/root" PREFIX=/usr SAN= PORTABLE=
-  for file in bin/uott-enc bin/uott-dec share/man/man1/uott-enc.1 share/man/man1/uott-dec.1 share/man/man5/uott.5; do
-    [ -s "root/usr/$file" ]
+@test "make install-static uses DESTDIR and PREFIX, and make uninstall removes all of it" {
+  at() { make -s -C "$BATS_TEST_DIRNAME/.." "$1" DESTDIR="$PWD/root" PREFIX=/usr SAN= PORTABLE= BUILD=build; }
+  at install-static
+  for file in bin/uott-{enc,dec,carry} share/man/man1/uott-{enc,dec,carry}.1 share/man/man5/uott.5 \
+    "lib/uott/$(uname -m)"/uott-{enc,dec}; do
+    [ -s "root/usr/$file" ] || fail "no $file"
   done
   root/usr/bin/uott-enc --version
+  grep -q '/usr/lib/uott}' root/usr/bin/uott-carry
+  at uninstall
+  expect_equal "$(find root -type f)" ""
 }
 
 @test "with -r, the DNS server answers again after ssh, the child of sshd and dec were killed" {
