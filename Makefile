@@ -1,6 +1,7 @@
 # make            build/uott-enc and build/uott-dec
 # make demo       shows how they work
 # make test       runs all tests (SAN=1: under ASan and UBSan; PORTABLE=1: with POSIX calls only)
+# make test-machines runs the unit tests and a tunnel on other machines, under qemu
 # make bench      measures CPU time, rate and delay of datagrams, and compares them with a floor
 # make bench-latency, bench-network, bench-memory
 #                 measures the delay of a small flow beside a large one, over slow pipes and over
@@ -39,7 +40,7 @@ BUILD := $(BUILD)/werror-$(CC)
 NEEDED += -Werror
 endif
 ifdef STATIC
-BUILD := $(BUILD)/static$(MACHINE:%=/%)
+override BUILD := $(BUILD)/static$(MACHINE:%=/%)
 CC     = $(if $(shell command -v musl-gcc),musl-gcc,cc)
 CFLAGS = -Os
 LDFLAGS += -static -s
@@ -136,8 +137,8 @@ test:
 	tests/setup
 	$(MAKE) --no-print-directory check
 
-test-static:
-	tests/static
+test-static test-machines: test-%:
+	tests/$*
 
 unit-tests: $(UNIT_TESTS)
 
@@ -178,5 +179,5 @@ uninstall:
 clean:
 	rm -rf build
 
-.PHONY: all static static-all $(MACHINES:%=static-%) demo test test-static unit-tests check bench bench-throughput $(BENCHES) lint install install-static uninstall clean
+.PHONY: all static static-all $(MACHINES:%=static-%) demo test test-static test-machines unit-tests check bench bench-throughput $(BENCHES) lint install install-static uninstall clean
 -include $(wildcard $(BUILD)/*.d $(BUILD)/tests/*.d)

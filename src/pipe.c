@@ -190,11 +190,10 @@ static ssize_t write_in_steps(int fd, const struct iovec *pieces, int count)
 
 ssize_t pipe_write(const struct pipe *pipe, const struct iovec *pieces, int count)
 {
-	struct msghdr message = {
-		.msg_iov = (struct iovec *)(uintptr_t)pieces,
-		.msg_iovlen = (size_t)count,
-	};
+	struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)pieces};
 
+	message.msg_iovlen =
+		(__typeof__(message.msg_iovlen))count; /* int in POSIX, size_t in glibc */
 	switch (pipe->output_way) {
 	case OUTPUT_SOCKET:
 		return sendmsg(pipe->output, &message, MSG_DONTWAIT);

@@ -263,6 +263,7 @@ static void read_control(struct msghdr *message, struct datagram *datagram, uint
 	struct local_address *local = &datagram->local;
 	struct cmsghdr *c;
 
+	(void)kernel_drops; /* where the system does not tell */
 	memset(local, 0, sizeof(*local));
 	for (c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
 #ifdef IP_PKTINFO
@@ -349,7 +350,7 @@ static void add_control(struct msghdr *message, int level, int type, const void 
 	message->msg_controllen += CMSG_SPACE(size);
 	c->cmsg_level = level;
 	c->cmsg_type = type;
-	c->cmsg_len = CMSG_LEN(size);
+	c->cmsg_len = (__typeof__(c->cmsg_len))CMSG_LEN(size); /* narrower on macOS */
 	memcpy(CMSG_DATA(c), data, size);
 }
 
@@ -415,9 +416,10 @@ static void prepare(struct send_batch *batch, size_t message_index, size_t vecto
 			(void *)(uintptr_t)datagrams[i].payload, datagrams[i].length};
 	*message = (struct msghdr){
 		.msg_iov = &batch->vectors[vector_index],
-		.msg_iovlen = run,
 		.msg_control = batch->controls[message_index],
 	};
+	message->msg_iovlen =
+		(__typeof__(message->msg_iovlen))run; /* int in POSIX, size_t in glibc */
 	if (first->peer) {
 		message->msg_name = (void *)(uintptr_t)first->peer;
 		message->msg_namelen = address_length(first->peer);
@@ -470,12 +472,12 @@ static void send_datagrams(int socket, const struct outgoing *datagrams, size_t 
 		prepare(&batch, message_count++, i, &datagrams[i], run);
 	}
 	while (message < message_count) {
-		size_t run = batch.messages[message].msg_hdr.msg_iovlen;
+		size_t run = (size_t)batch.messages[message].msg_hdr.msg_iovlen;
 		int sent = send_messages(socket, batch.messages + message,
 			(unsigned int)(message_count - message), MSG_DONTWAIT);
 
 		for (int i = 0; i < sent; i++) {
-			run = batch.messages[message++].msg_hdr.msg_iovlen;
+			run = (size_t)batch.messages[message++].msg_hdr.msg_iovlen;
 			count_sent(&datagrams[done], run, counters);
 			done += run;
 		}

@@ -4,6 +4,10 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <time.h>
+#ifdef __APPLE__
+#include <Availability.h>
+#include <sys/random.h> /* getentropy() */
+#endif
 
 #define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
 

@@ -27,10 +27,13 @@ setup() {
   target=$port
 }
 
-# Prints the words that run a command with mounts of its own.
+# Prints the words that run a command with mounts of its own. Where the root is no mount, as after
+# chroot, its mounts cannot be made private.
 own_mounts() {
-  echo unshare --mount
-  [ "$(id -u)" -eq 0 ] || echo --user --map-root-user
+  local options=(--mount)
+  [ "$(id -u)" -eq 0 ] || options+=(--user --map-root-user)
+  unshare "${options[@]}" true 2>/dev/null || options+=(--propagation unchanged)
+  echo unshare "${options[@]}"
 }
 
 # Nothing of a carried program is left: no file, and no process with the address of the target.
