@@ -52,17 +52,29 @@ WARNINGS += -Wno-conversion -Wno-sign-conversion -Wno-sign-compare # for the CMS
 endif
 # For small programs: nothing unwinds the stack at run time (debuggers have their own tables), and
 # each program leaves out the functions that only the other one needs.
-SMALL = -fno-asynchronous-unwind-tables -fno-unwind-tables -ffunction-sections
+SMALL = -fno-asynchronous-unwind-tables -fno-unwind-tables -ffunction-sections -fdata-sections
 ifeq ($(shell uname -s),Linux)
 LINK_SMALL = -Wl,--gc-sections
 ifneq ($(firstword $(CC)),zig)
 LINK_SMALL += -Wl,-z,noseparate-code # no padding between code and constants
 endif
 endif
+
+# Against mistakes that we have not found: what the compiler takes of it. (The strong form of the
+# stack protector would make the programs larger than 64 KiB.)
+takes = $(shell $(CC) -Werror $(1) -x c -c -o /dev/null /dev/null 2>/dev/null && echo "$(1)")
+ifndef SAN
+HARDEN := $(foreach flag,-fPIE -fstack-protector -fstack-clash-protection -fcf-protection,$(call takes,$(flag)))
+HARDEN += $(if $(filter-out -O0,$(filter -O%,$(CFLAGS))),-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3)
+ifeq ($(shell uname -s),Linux)
+LINK_HARDEN = -Wl,-z,relro,-z,now $(if $(filter -static,$(LDFLAGS)),,-pie)
+endif
+endif
+
 NEEDED += -std=c11 -D_GNU_SOURCE -D__APPLE_USE_RFC_3542 -DUOTT_VERSION='"$(VERSION)"' \
-	$(WARNINGS) $(SMALL)
+	$(WARNINGS) $(SMALL) $(HARDEN)
 COMPILE = $(CC) $(CPPFLAGS) $(NEEDED) -MMD -MP $(CFLAGS)
-LINK    = $(CC) $(NEEDED) $(CFLAGS) $(LINK_SMALL) $(LDFLAGS)
+LINK    = $(CC) $(NEEDED) $(CFLAGS) $(LINK_SMALL) $(LINK_HARDEN) $(LDFLAGS)
 
 PURE    = address control counters flow frame options quarantine queue receiver sender services \
 	siphash tags window writes

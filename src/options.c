@@ -50,7 +50,7 @@ static const struct option long_options[] = {
 	"\n"                                                                                       \
 	"Without COMMAND, frames use standard input and output. SIGUSR1 prints the counters.\n"
 
-static const char help_enc[] =
+const char options_help_enc[] =
 	"Usage: uott-enc [OPTION]... [HOST:]PORTS[,...] [-- COMMAND [ARG]...]\n"
 	"Listen for UDP datagrams and carry them as frames over a byte pipe to uott-dec.\n"
 	"\n"
@@ -68,7 +68,7 @@ static const char help_enc[] =
 	"(0.5)\n"
 	"  -n, --max-flows=N      at most N flows at once\n" HELP_OPTIONS_BOTH;
 
-static const char help_dec[] =
+const char options_help_dec[] =
 	"Usage: uott-dec [OPTION]... HOST:PORTS[,...] [-- COMMAND [ARG]...]\n"
 	"Take frames of uott-enc from a byte pipe and exchange their datagrams with HOST:PORT.\n"
 	"\n"
@@ -85,11 +85,6 @@ static const char help_dec[] =
 	"  -t, --linger=SECONDS   at the end, time for late replies and the queue to leave (0.5)\n"
 	"  -n, --max-flows=N      at most N flows at once\n"
 	"  -b, --bind=HOST        source address of the datagrams\n" HELP_OPTIONS_BOTH;
-
-const char *options_help(enum program program)
-{
-	return program == UOTT_ENC ? help_enc : help_dec;
-}
 
 /* Writes why the command line is wrong. Returns false. */
 __attribute__((format(printf, 2, 3))) static bool refuse(

@@ -54,7 +54,7 @@ enum options_result {
 enum options_result options_parse(struct options *options, enum program program, int argc,
 	char **argv, char error[static OPTIONS_ERROR_SIZE]);
 
-/* Returns the text of --help: a constant, with lines of at most 100 columns. */
-const char *options_help(enum program program);
+/* The texts of --help, with lines of at most 100 columns. Each program has only its own in it. */
+extern const char options_help_enc[], options_help_dec[];
 
 #endif

@@ -95,10 +95,11 @@ static int run_command(struct tunnel *tunnel)
 
 static void plan_retry(struct tunnel *tunnel, const char *what)
 {
-	uint32_t random = 0;
+	uint32_t random;
 	uint64_t wait_us;
 
-	(void)getentropy(&random, sizeof(random)); /* without it there is just no jitter */
+	if (getentropy(&random, sizeof(random)) != 0)
+		random = 0; /* there is just no jitter */
 	wait_us = command_next_wait_us(&tunnel->command, random);
 	enter(tunnel, TUNNEL_WAITING, tunnel->now_us + wait_us);
 	log_line(LOG_WARNING, "'%s' %s: running it again in %.1f s", tunnel->options->command[0],

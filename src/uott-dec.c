@@ -104,16 +104,22 @@ static void close_flow(struct dec *dec, struct flow *flow, enum counter cause)
 	tunnel_flow_removed(&dec->tunnel, flow_count(&dec->flows), cause);
 }
 
+static void release_ports(struct dec *dec, uint64_t now_us)
+{
+	int socket;
+
+	while ((socket = quarantine_take(&dec->quarantine, now_us)) >= 0)
+		close(socket);
+}
+
 static void expire_flows(struct dec *dec)
 {
 	uint64_t now_us = dec->tunnel.now_us, idle_timeout_us = dec->options.idle_timeout_us;
 	struct flow *flow;
-	int socket;
 
 	while ((flow = flow_find_idle(&dec->flows, now_us, idle_timeout_us)))
 		close_flow(dec, flow, EXPIRED);
-	while ((socket = quarantine_take(&dec->quarantine, now_us)) >= 0)
-		close(socket);
+	release_ports(dec, now_us);
 	plan_expiry(dec);
 }
 
@@ -385,6 +391,7 @@ static int dec_close(struct dec *dec)
 		flow_remove(&dec->flows, flow);
 	}
 	flow_table_free(&dec->flows);
+	release_ports(dec, UINT64_MAX);
 	quarantine_free(&dec->quarantine);
 	return status;
 }
@@ -398,7 +405,7 @@ int main(int argc, char **argv)
 
 	stdio_claim(&stdio);
 	limit_raise();
-	usage_read(UOTT_DEC, argc, argv, &dec.options);
+	usage_read(UOTT_DEC, options_help_dec, argc, argv, &dec.options);
 	status = dec_open(&dec, &stdio);
 	if (status != 0)
 		return status;

@@ -300,7 +300,7 @@ int main(int argc, char **argv)
 
 	stdio_claim(&stdio);
 	limit_raise();
-	usage_read(UOTT_ENC, argc, argv, &enc.options);
+	usage_read(UOTT_ENC, options_help_enc, argc, argv, &enc.options);
 	status = enc_open(&enc, &stdio);
 	if (status != 0)
 		return status;

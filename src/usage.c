@@ -15,7 +15,8 @@ static void print_and_exit(const char *text)
 	exit(fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
 }
 
-void usage_read(enum program program, int argc, char **argv, struct options *options)
+void usage_read(
+	enum program program, const char *help, int argc, char **argv, struct options *options)
 {
 	const char *name = program == UOTT_ENC ? "uott-enc" : "uott-dec";
 	char text[OPTIONS_ERROR_SIZE];
@@ -26,7 +27,7 @@ void usage_read(enum program program, int argc, char **argv, struct options *opt
 	log_open(name, LOG_WARNING);
 	switch (options_parse(options, program, argc, argv, text)) {
 	case OPTIONS_HELP:
-		print_and_exit(options_help(program));
+		print_and_exit(help);
 		break;
 	case OPTIONS_VERSION:
 		snprintf(text, sizeof(text), "%s %s\n", name, UOTT_VERSION);

@@ -8,9 +8,10 @@
 
 /*
  * Reads the command line into *options, which borrows its words, and opens the log. Does not return
- * when there is nothing to run: after --help and --version (status 0), and after a wrong usage,
- * with a message (status 2).
+ * when there is nothing to run: after --help, which prints `help`, and --version (status 0), and
+ * after a wrong usage, with a message (status 2).
  */
-void usage_read(enum program program, int argc, char **argv, struct options *options);
+void usage_read(
+	enum program program, const char *help, int argc, char **argv, struct options *options);
 
 #endif

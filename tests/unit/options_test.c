@@ -332,7 +332,7 @@ static void help_names_every_option(void)
 		"-n, --max-flows=N", "-l, --latency=MS", "-r, --retry[=SECONDS]",
 		"-s, --stats=SECONDS", "-t, --linger=", "-v, --verbose", "-q, --quiet",
 		"-h, --help", "-V, --version", "-- COMMAND"};
-	const char *enc = options_help(UOTT_ENC), *dec = options_help(UOTT_DEC);
+	const char *enc = options_help_enc, *dec = options_help_dec;
 
 	for (size_t i = 0; i < ARRAY_SIZE(both); i++)
 		CHECK(CHECK_CONTAINS(enc, both[i]) && CHECK_CONTAINS(dec, both[i]));
@@ -344,8 +344,8 @@ static void help_names_every_option(void)
 
 static void help_fits_a_terminal(void)
 {
-	for (int program = UOTT_ENC; program <= UOTT_DEC; program++) {
-		const char *line = options_help((enum program)program);
+	for (int i = 0; i < 2; i++) {
+		const char *line = i == 0 ? options_help_enc : options_help_dec;
 
 		for (const char *end; (end = strchr(line, '\n')); line = end + 1)
 			CHECK(end - line <= 100);
