@@ -6,6 +6,7 @@
 # make bench-latency, bench-network, bench-memory
 #                 measures the delay of a small flow beside a large one, over slow pipes and over
 #                 ssh (as root), and the memory of flows (BENCH=quick, ROUNDS=N)
+# make fuzz       tries random inputs, of each target in tests/fuzz for FUZZ_SECONDS (10)
 # make lint       runs the static checks
 # make static     builds the programs without shared libraries, small if musl-gcc is installed
 # make static-all the same for each machine that a compiler is installed for: for uott-carry
@@ -81,12 +82,14 @@ PURE    = address control counters flow frame options quarantine queue receiver 
 COMMON  = $(PURE) command limit listen log loop-epoll loop-poll pipe report signals stream tunnel \
 	udp usage
 HOT     = flow queue sender siphash
-TOOLS   = far load peer slowpipe
+TOOLS   = far hostile load peer slowpipe
 PROGRAMS = $(BUILD)/uott-enc $(BUILD)/uott-dec
 TESTED  = $(PURE) command limit signals
 UNIT_TESTS = $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/*_test.c))
 BENCH_TOOLS = floor start
-TEST_TOOLS = $(TOOLS:%=$(BUILD)/tests/%) $(BUILD)/tests/clock.so $(BUILD)/tests/nomemory.so
+FUZZ_TARGETS = $(filter-out replay,$(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c)))
+FUZZ_REPLAYS = $(FUZZ_TARGETS:%=$(BUILD)/tests/fuzz_%)
+TEST_TOOLS = $(TOOLS:%=$(BUILD)/tests/%) $(BUILD)/tests/clock.so $(BUILD)/tests/faults.so $(BUILD)/tests/nomemory.so
 
 ifndef V
 .SILENT:
@@ -109,6 +112,14 @@ $(BUILD)/%.o: src/%.c Makefile
 $(UNIT_TESTS): $(BUILD)/tests/%: tests/unit/%.c $(TESTED:%=$(BUILD)/%.o) Makefile
 	mkdir -p $(@D)
 	$(COMPILE) -Isrc $(LDFLAGS) -o $@ $< $(TESTED:%=$(BUILD)/%.o)
+
+$(BUILD)/tests/replay.o: tests/fuzz/replay.c Makefile
+	mkdir -p $(@D)
+	$(COMPILE) -Isrc -c -o $@ $<
+
+$(FUZZ_REPLAYS): $(BUILD)/tests/fuzz_%: tests/fuzz/%.c $(BUILD)/tests/replay.o $(PURE:%=$(BUILD)/%.o) Makefile
+	mkdir -p $(@D)
+	$(COMPILE) -Isrc $(LDFLAGS) -o $@ $(filter %.c %.o,$^)
 
 $(BUILD)/tests/%.so: tests/tools/%.c Makefile
 	mkdir -p $(@D)
@@ -154,7 +165,26 @@ test-static test-machines: test-%:
 
 unit-tests: $(UNIT_TESTS)
 
-check: all $(UNIT_TESTS) $(TEST_TOOLS)
+# With libFuzzer, which is a part of clang. Inputs that are new go to build/fuzz/corpus.
+FUZZ_SECONDS ?= 10
+COMPILE_FUZZ = clang -std=c11 -D_GNU_SOURCE -DUOTT_VERSION='"$(VERSION)"' $(WARNINGS) -O1 -g -MMD -MP \
+	-fsanitize=fuzzer$(1),address,undefined -fno-sanitize-recover=all
+fuzz:
+	tests/setup fuzz
+	$(MAKE) --no-print-directory $(FUZZ_TARGETS:%=fuzz-%)
+
+build/fuzz/%.o: src/%.c Makefile
+	mkdir -p $(@D)
+	$(call COMPILE_FUZZ,-no-link) -c -o $@ $<
+
+$(FUZZ_TARGETS:%=build/fuzz/fuzz_%): build/fuzz/fuzz_%: tests/fuzz/%.c $(PURE:%=build/fuzz/%.o) Makefile
+	$(COMPILE_FUZZ) -Isrc -o $@ $(filter %.c %.o,$^)
+
+$(FUZZ_TARGETS:%=fuzz-%): fuzz-%: build/fuzz/fuzz_%
+	mkdir -p build/fuzz/corpus/$*
+	$< -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=build/fuzz/ build/fuzz/corpus/$* tests/fuzz/seeds/$*
+
+check: all $(UNIT_TESTS) $(FUZZ_REPLAYS) $(TEST_TOOLS)
 	$(MAKE) --no-print-directory SAN= PORTABLE= BUILD=build static-$(shell uname -m)
 	BUILD=$(abspath $(BUILD)) UOTT_STATIC=$(CURDIR)/build/static tests/run $(BATS_ARGS)
 
@@ -191,5 +221,5 @@ uninstall:
 clean:
 	rm -rf build
 
-.PHONY: all static static-all $(MACHINES:%=static-%) demo test test-static test-machines unit-tests check bench bench-throughput $(BENCHES) lint install install-static uninstall clean
--include $(wildcard $(BUILD)/*.d $(BUILD)/tests/*.d)
+.PHONY: all static static-all $(MACHINES:%=static-%) demo test test-static test-machines unit-tests fuzz $(FUZZ_TARGETS:%=fuzz-%) check bench bench-throughput $(BENCHES) lint install install-static uninstall clean
+-include $(wildcard $(BUILD)/*.d $(BUILD)/tests/*.d build/fuzz/*.d)

@@ -32,7 +32,7 @@ static bool is_port(const char *text)
 
 	if (text[digits] == '\0')
 		return digits >= 1 && digits <= 5 && strtoul(text, NULL, 10) <= UINT16_MAX;
-	return isalnum((unsigned char)text[0]) && !strpbrk(text, " :[]/") &&
+	return isalnum((unsigned char)text[0]) && !strpbrk(text, " :[]/\t\n\r") &&
 	       strpbrk(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
 }
 

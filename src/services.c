@@ -7,7 +7,9 @@
 /* 0: it has a name, or the system is to choose it. */
 static unsigned int port_number(const struct host_port *address)
 {
-	return (unsigned int)strtoul(address->port, NULL, 10);
+	bool is_number = address->port[strspn(address->port, "0123456789")] == '\0';
+
+	return is_number ? (unsigned int)strtoul(address->port, NULL, 10) : 0;
 }
 
 /* Cuts "-LAST" off if a number is in front of it, too: names may contain a hyphen. */

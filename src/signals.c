@@ -43,10 +43,10 @@ int signals_open(void)
 
 	if (pipe(ends) != 0)
 		return -1;
-	for (size_t i = 0; i < ARRAY_SIZE(ends); i++) {
-		fcntl(ends[i], F_SETFD, FD_CLOEXEC);
-		fcntl(ends[i], F_SETFL, O_NONBLOCK);
-	}
+	for (size_t i = 0; i < ARRAY_SIZE(ends); i++)
+		if (fcntl(ends[i], F_SETFD, FD_CLOEXEC) != 0 ||
+			fcntl(ends[i], F_SETFL, O_NONBLOCK) != 0)
+			return -1;
 	pipe_end = ends[1];
 	sigemptyset(&unblocked);
 	for (size_t i = 0; i < ARRAY_SIZE(handled); i++) {

@@ -287,8 +287,9 @@ static void forget_flows(struct dec *dec)
 
 static void read_frames(struct dec *dec)
 {
-	bool lingers = !dec->options.unidirectional && flow_count(&dec->flows) > 0;
 	enum stream_result result = stream_read(&dec->stream, dec->tunnel.now_us);
+	bool lingers = result == STREAM_END && !dec->options.unidirectional &&
+		       flow_count(&dec->flows) > 0;
 
 	if (result == STREAM_OK)
 		deliver_frames(dec);

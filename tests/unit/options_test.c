@@ -64,6 +64,7 @@ static const struct group {
 				"bad address '@': this port is given twice"},
 			{"{enc|dec} a 5-7,{5|6|7|1-5|7-9}",
 				"bad address 'a @': this port is given twice"},
+			{"{enc|dec} a:3,a:3com-tsmux", "<a> 3, <a> 3com-tsmux"},
 			{"{enc|dec} a:ntp,a:ntp", "bad address 'a:ntp': this port is given twice"},
 			{"{enc|dec} a:1,{a:2-1025|a:5000-65535}",
 				"bad address '@': at most 1024 ports fit into one stream"},
