@@ -4,23 +4,27 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const char too_many[] = "at most 1024 ports fit into one stream";
+
+static bool is_number(const char *text)
+{
+	return text[0] != '\0' && text[strspn(text, "0123456789")] == '\0';
+}
+
 /* 0: it has a name, or the system is to choose it. */
 static unsigned int port_number(const struct host_port *address)
 {
-	bool is_number = address->port[strspn(address->port, "0123456789")] == '\0';
-
-	return is_number ? (unsigned int)strtoul(address->port, NULL, 10) : 0;
+	return is_number(address->port) ? (unsigned int)strtoul(address->port, NULL, 10) : 0;
 }
 
 /* Cuts "-LAST" off if a number is in front of it, too: names may contain a hyphen. */
 static const char *cut_last(char *item)
 {
-	char *hyphen = strrchr(item, '-');
-	char *port = strrchr(item, ':') ? strrchr(item, ':') + 1 : item;
+	char *hyphen = strrchr(item, '-'), *colon = strrchr(item, ':');
+	char *port = colon ? colon + 1 : item;
 	size_t digits = strspn(port, "0123456789");
 
-	if (!hyphen || digits == 0 || port + digits != hyphen || hyphen[1] == '\0' ||
-		hyphen[1 + strspn(hyphen + 1, "0123456789")] != '\0')
+	if (digits == 0 || port + digits != hyphen || !is_number(hyphen + 1))
 		return NULL;
 	*hyphen = '\0';
 	return hyphen + 1;
@@ -37,7 +41,7 @@ static const char *set_range(struct service_range *range, const char *last)
 	if (last_port < first_port)
 		return "the range runs backwards";
 	if (last_port - first_port >= SERVICES_MAX)
-		return "at most 1024 ports fit into one stream";
+		return too_many;
 	range->count = (uint16_t)(last_port - first_port + 1);
 	return NULL;
 }
@@ -69,7 +73,7 @@ static const char *add(struct services *services, const struct service_range *ra
 		if (overlap(&services->ranges[i], range))
 			return "this port is given twice";
 	if (services->count + range->count > SERVICES_MAX)
-		return "at most 1024 ports fit into one stream";
+		return too_many;
 	services->ranges[services->range_count++] = *range;
 	services->count += range->count;
 	return NULL;
