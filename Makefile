@@ -1,6 +1,7 @@
 # make            build/uott-enc and build/uott-dec
 # make demo       shows how they work
-# make test       runs all tests (SAN=1: under ASan and UBSan; PORTABLE=1: with POSIX calls only)
+# make test       runs all tests (SAN=1: under ASan and UBSan; PORTABLE=1: with POSIX calls only;
+#                 SANDBOX_KILL=1: a system call that the sandbox does not know ends the program)
 # make test-machines runs the unit tests and a tunnel on other machines, under qemu
 # make bench      measures CPU time, rate and delay of datagrams, and compares them with a floor
 # make bench-latency, bench-network, bench-memory
@@ -34,7 +35,11 @@ NEEDED += -DUOTT_PORTABLE
 endif
 ifdef SAN
 BUILD := $(BUILD)/san
-NEEDED += -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+NEEDED += -DUOTT_NO_SANDBOX -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+endif
+ifdef SANDBOX_KILL
+BUILD := $(BUILD)/sandbox-kill
+NEEDED += -DUOTT_SANDBOX_KILL
 endif
 ifdef WERROR
 BUILD := $(BUILD)/werror-$(CC)
@@ -65,7 +70,7 @@ endif
 # stack protector would make the programs larger than 64 KiB.)
 takes = $(shell $(CC) -Werror $(1) -x c -c -o /dev/null /dev/null 2>/dev/null && echo "$(1)")
 ifndef SAN
-HARDEN := $(foreach flag,-fPIE -fstack-protector -fstack-clash-protection -fcf-protection,$(call takes,$(flag)))
+HARDEN := $(foreach flag,-fPIE -fstack-protector -fstack-clash-protection -fcf-protection -fno-plt,$(call takes,$(flag)))
 HARDEN += $(if $(filter-out -O0,$(filter -O%,$(CFLAGS))),-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3)
 ifeq ($(shell uname -s),Linux)
 LINK_HARDEN = -Wl,-z,relro,-z,now $(if $(filter -static,$(LDFLAGS)),,-pie)
@@ -79,12 +84,12 @@ LINK    = $(CC) $(NEEDED) $(CFLAGS) $(LINK_SMALL) $(LINK_HARDEN) $(LDFLAGS)
 
 PURE    = address control counters flow frame options quarantine queue receiver sender services \
 	siphash tags window writes
-COMMON  = $(PURE) command limit listen log loop-epoll loop-poll pipe report signals stream tunnel \
+COMMON  = $(PURE) command limit listen log loop-epoll loop-poll pipe report sandbox signals stream tunnel \
 	udp usage
 HOT     = flow queue sender siphash
 TOOLS   = far hostile load peer slowpipe
 PROGRAMS = $(BUILD)/uott-enc $(BUILD)/uott-dec
-TESTED  = $(PURE) command limit signals
+TESTED  = $(PURE) command limit sandbox signals
 UNIT_TESTS = $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/*_test.c))
 BENCH_TOOLS = floor start
 FUZZ_TARGETS = $(filter-out replay,$(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c)))
@@ -185,7 +190,7 @@ $(FUZZ_TARGETS:%=fuzz-%): fuzz-%: build/fuzz/fuzz_%
 	$< -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=build/fuzz/ build/fuzz/corpus/$* tests/fuzz/seeds/$*
 
 check: all $(UNIT_TESTS) $(FUZZ_REPLAYS) $(TEST_TOOLS)
-	$(MAKE) --no-print-directory SAN= PORTABLE= BUILD=build static-$(shell uname -m)
+	$(MAKE) --no-print-directory SAN= PORTABLE= SANDBOX_KILL= BUILD=build static-$(shell uname -m)
 	BUILD=$(abspath $(BUILD)) UOTT_STATIC=$(CURDIR)/build/static tests/run $(BATS_ARGS)
 
 BENCHES = bench-latency bench-memory bench-network

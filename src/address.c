@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <ctype.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <net/if.h>
 #include <netdb.h>
 #include <stddef.h>
@@ -172,11 +173,13 @@ const char *address_format(const struct address *address, char text[static ADDRE
 		snprintf(text, ADDRESS_TEXT_SIZE, "%s:%u", ip, address_port(address));
 	} else {
 		char interface[IF_NAMESIZE] = "";
-		bool scoped = if_indextoname(address->v6.sin6_scope_id, interface) != NULL;
+		uint32_t scope = address->v6.sin6_scope_id;
 
+		if (scope != 0 && !if_indextoname(scope, interface))
+			snprintf(interface, sizeof(interface), "%" PRIu32, scope);
 		inet_ntop(AF_INET6, &address->v6.sin6_addr, ip, sizeof(ip));
-		snprintf(text, ADDRESS_TEXT_SIZE, "[%s%s%s]:%u", ip, scoped ? "%" : "", interface,
-			address_port(address));
+		snprintf(text, ADDRESS_TEXT_SIZE, "[%s%s%s]:%u", ip, scope != 0 ? "%" : "",
+			interface, address_port(address));
 	}
 	return text;
 }

@@ -193,6 +193,11 @@ uint64_t command_deadline_us(const struct command *command)
 	return command->deadline_us;
 }
 
+pid_t command_pid(const struct command *command)
+{
+	return command->pid;
+}
+
 int command_status(const struct command *command)
 {
 	return command->status;

@@ -55,6 +55,9 @@ uint64_t command_deadline_us(const struct command *command);
 /* Kills it at once. It runs until command_reap() hears of its end. */
 void command_kill(struct command *command);
 
+/* 0 if COMMAND does not run. */
+pid_t command_pid(const struct command *command);
+
 /* The exit status of the last run, or 128 + the signal that ended it. */
 int command_status(const struct command *command);
 

@@ -10,50 +10,64 @@ enum {
 	REPORT_INTERVAL_US = 10 * US_PER_SECOND,
 	RATE_SIZE = 24,
 	PIPE_SIZE = 64,
+	FIRST_CAUSE = REFUSED,
 };
 
-static const struct {
-	const char *key;
-	const char *cause; /* of a drop or refusal, for the person who reads the report */
-} names[] = {
-	[UDP_IN] = {"udp_in", NULL},
-	[UDP_IN_BYTES] = {"udp_in_bytes", NULL},
-	[UDP_OUT] = {"udp_out", NULL},
-	[UDP_OUT_BYTES] = {"udp_out_bytes", NULL},
-	[FRAMES_IN] = {"frames_in", NULL},
-	[STREAM_IN_BYTES] = {"stream_in_bytes", NULL},
-	[FRAMES_OUT] = {"frames_out", NULL},
-	[STREAM_OUT_BYTES] = {"stream_out_bytes", NULL},
-	[FLOWS] = {"flows", NULL},
-	[FLOWS_PEAK] = {"flows_peak", NULL},
-	[FLOWS_TOTAL] = {"flows_total", NULL},
-	[EXPIRED] = {"expired", NULL},
-	[EVICTED] = {"evicted", NULL},
-	[CLOSED] = {"closed", NULL},
-	[RETRIES] = {"retries", NULL},
-	[QUEUED] = {"queued", NULL},
-	[IN_FLIGHT] = {"in_flight", NULL},
-	[RATE] = {"rate", NULL},
-	[RTT_US] = {"rtt_us", NULL},
-	[NOISE_BYTES] = {"noise_bytes", NULL},
-	[REFUSED] = {"refused", "nobody listens at the target, or it cannot be reached"},
-	[DROP_QUEUE_FULL] = {"drop_queue_full", "the pipe is too slow, and the queue is full"},
-	[DROP_STALE] = {"drop_stale", "the wait for the pipe was too long, or the flow was over"},
-	[DROP_CODEL] = {"drop_codel", "a flow sends more than its share of the pipe"},
-	[DROP_KERNEL] = {"drop_kernel", "the socket's receive buffer was full"},
-	[DROP_TOO_BIG] = {"drop_too_big", "too big to be sent from this host"},
-	[DROP_SEND_FAILED] = {"drop_send_failed", "sending failed"},
-	[DROP_NO_FLOW] = {"drop_no_flow", "the reply came too late, or belongs to no flow"},
-	[DROP_NO_TAG] = {"drop_no_tag", "no flow is free for a new client (see -n)"},
-	[DROP_NO_SOCKET] = {"drop_no_socket", "no socket could be opened for the flow"},
-	[DROP_PIPE_CLOSED] = {"drop_pipe_closed", "the pipe was closed"},
+/* The texts stand in the tables themselves: pointers to them would take as much room again. */
+static const char keys[][17] = {
+	[UDP_IN] = "udp_in",
+	[UDP_IN_BYTES] = "udp_in_bytes",
+	[UDP_OUT] = "udp_out",
+	[UDP_OUT_BYTES] = "udp_out_bytes",
+	[FRAMES_IN] = "frames_in",
+	[STREAM_IN_BYTES] = "stream_in_bytes",
+	[FRAMES_OUT] = "frames_out",
+	[STREAM_OUT_BYTES] = "stream_out_bytes",
+	[FLOWS] = "flows",
+	[FLOWS_PEAK] = "flows_peak",
+	[FLOWS_TOTAL] = "flows_total",
+	[EXPIRED] = "expired",
+	[EVICTED] = "evicted",
+	[CLOSED] = "closed",
+	[RETRIES] = "retries",
+	[QUEUED] = "queued",
+	[IN_FLIGHT] = "in_flight",
+	[RATE] = "rate",
+	[RTT_US] = "rtt_us",
+	[NOISE_BYTES] = "noise_bytes",
+	[REFUSED] = "refused",
+	[DROP_QUEUE_FULL] = "drop_queue_full",
+	[DROP_STALE] = "drop_stale",
+	[DROP_CODEL] = "drop_codel",
+	[DROP_KERNEL] = "drop_kernel",
+	[DROP_TOO_BIG] = "drop_too_big",
+	[DROP_SEND_FAILED] = "drop_send_failed",
+	[DROP_NO_FLOW] = "drop_no_flow",
+	[DROP_NO_TAG] = "drop_no_tag",
+	[DROP_NO_SOCKET] = "drop_no_socket",
+	[DROP_PIPE_CLOSED] = "drop_pipe_closed",
 };
 
-static_assert(ARRAY_SIZE(names) == COUNTERS, "each counter has a name");
+static_assert(ARRAY_SIZE(keys) == COUNTERS, "each counter has a name");
+
+/* Of drops and refusals, for the person who reads the report. */
+static const char causes[][60] = {
+	[REFUSED - FIRST_CAUSE] = "nobody listens at the target, or it cannot be reached",
+	[DROP_QUEUE_FULL - FIRST_CAUSE] = "the pipe is too slow, and the queue is full",
+	[DROP_STALE - FIRST_CAUSE] = "the wait for the pipe was too long, or the flow was over",
+	[DROP_CODEL - FIRST_CAUSE] = "a flow sends more than its share of the pipe",
+	[DROP_KERNEL - FIRST_CAUSE] = "the socket's receive buffer was full",
+	[DROP_TOO_BIG - FIRST_CAUSE] = "too big to be sent from this host",
+	[DROP_SEND_FAILED - FIRST_CAUSE] = "sending failed",
+	[DROP_NO_FLOW - FIRST_CAUSE] = "the reply came too late, or belongs to no flow",
+	[DROP_NO_TAG - FIRST_CAUSE] = "no flow is free for a new client (see -n)",
+	[DROP_NO_SOCKET - FIRST_CAUSE] = "no socket could be opened for the flow",
+	[DROP_PIPE_CLOSED - FIRST_CAUSE] = "the pipe was closed",
+};
 
 const char *counter_key(enum counter counter)
 {
-	return names[counter].key;
+	return keys[counter];
 }
 
 void counters_flow_added(struct counters *counters, size_t now)
@@ -69,7 +83,7 @@ void counters_format(const struct counters *counters, char *text, size_t size)
 
 	for (size_t i = 0; i < COUNTERS && used < size; i++)
 		used += (size_t)snprintf(text + used, size - used, "%s%s=%" PRIu64,
-			i > 0 ? " " : "", names[i].key, counters->value[i]);
+			i > 0 ? " " : "", keys[i], counters->value[i]);
 }
 
 /* Three digits and a unit of thousands: "1.23 M". */
@@ -134,7 +148,7 @@ bool counters_next_report(
 		counters->next_report_us[i] = now_us + REPORT_INTERVAL_US;
 		snprintf(text, size, "%s %" PRIu64 " datagram%s: %s",
 			i == REFUSED ? "refused" : "dropped", count, count == 1 ? "" : "s",
-			names[i].cause);
+			causes[i - FIRST_CAUSE]);
 		return true;
 	}
 	return false;

@@ -18,6 +18,10 @@ enum {
 	SECONDS_MAX = 1000000000,                      /* thirty years: nobody waits longer */
 };
 
+enum {
+	NO_SANDBOX = 256 /* an option without a letter */
+};
+
 static_assert((uint64_t)SECONDS_MAX * US_PER_SECOND < (uint64_t)1 << 53, "exact as a double");
 static_assert(TAGS <= 999999999, "nine digits are enough for -n");
 
@@ -32,6 +36,7 @@ static const struct option long_options[] = {
 	{"retry", optional_argument, NULL, 'r'},
 	{"stats", required_argument, NULL, 's'},
 	{"bind", required_argument, NULL, 'b'},
+	{"no-sandbox", no_argument, NULL, NO_SANDBOX},
 	{"verbose", no_argument, NULL, 'v'},
 	{"quiet", no_argument, NULL, 'q'},
 	{"help", no_argument, NULL, 'h'},
@@ -42,6 +47,7 @@ static const struct option long_options[] = {
 #define HELP_OPTIONS_BOTH                                                                          \
 	"  -l, --latency=MS       delay to aim for in the pipe (5); 0 leaves the pipe alone\n"     \
 	"  -r, --retry[=SECONDS]  run COMMAND again when it ends, after up to SECONDS (30): -r5\n" \
+	"      --no-sandbox       keep the right to open files and to run programs\n"              \
 	"  -s, --stats=SECONDS    show the counters every SECONDS; on a terminal, rates\n"         \
 	"  -v, --verbose          say more: flows that come and go, the counters at the end\n"     \
 	"  -q, --quiet            print only fatal errors, and the counters if you ask for them\n" \
@@ -174,6 +180,8 @@ static bool refuse_option(int found, char **argv, char error[static OPTIONS_ERRO
 		return refuse(error, "unknown option '%s'", argv[optind - 1]);
 	if (!name)
 		return refuse(error, "unknown option '-%c'", optopt);
+	if (optopt == NO_SANDBOX)
+		return refuse(error, "option '--%s' takes no value", name);
 	return refuse(error, "option '-%c' or '--%s' %s", optopt, name,
 		found == ':' ? "wants a value" : "takes no value");
 }
@@ -204,6 +212,9 @@ static bool parse_option(
 		return !optarg || parse_interval("retry time", &options->retry_us, error);
 	case 's':
 		return parse_interval("time between counters", &options->stats_us, error);
+	case NO_SANDBOX:
+		options->no_sandbox = true;
+		return true;
 	case 'v':
 		options->verbose = true;
 		return true;

@@ -27,6 +27,7 @@ struct options {
 	int family; /* AF_UNSPEC, AF_INET or AF_INET6 */
 	bool unidirectional;
 	bool quiet, verbose;
+	bool no_sandbox;
 	uint64_t linger_us;
 	uint64_t idle_timeout_us; /* at least 1 */
 	uint64_t latency_us;      /* queueing delay to aim for in the pipe; 0: no delivery window */

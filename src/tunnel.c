@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "sandbox.h"
 #include "signals.h"
 #include "util.h"
 
@@ -155,6 +156,20 @@ int tunnel_open(struct tunnel *tunnel, const struct options *options, struct str
 		status = 0;
 	}
 	return status;
+}
+
+void tunnel_enter_sandbox(const struct tunnel *tunnel)
+{
+	const struct options *options = tunnel->options;
+	const char *why = "this system has none";
+
+	if (options->no_sandbox)
+		return;
+	if (options->retry_us > 0)
+		why = "COMMAND would inherit it, and -r runs it again";
+	else if (sandbox_enter(options->program, command_pid(&tunnel->command)))
+		return;
+	log_line(LOG_DETAIL, "no sandbox: %s", why);
 }
 
 /* --- what the programs tell ----------------------------------------------------------------- */

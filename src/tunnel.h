@@ -73,6 +73,12 @@ enum tunnel_event {
 int tunnel_open(struct tunnel *tunnel, const struct options *options, struct stream *stream,
 	struct counters *counters, const struct stdio *stdio, bool reads, bool writes);
 
+/*
+ * All that is needed is open: from here on the program can do no more than forward. Not with -r,
+ * as COMMAND inherits a sandbox, and not with --no-sandbox.
+ */
+void tunnel_enter_sandbox(const struct tunnel *tunnel);
+
 /* After TUNNEL_END. Returns the status to exit with. */
 int tunnel_close(struct tunnel *tunnel);
 

@@ -380,6 +380,8 @@ static int dec_open(struct dec *dec, const struct stdio *stdio)
 	status = tunnel_open(&dec->tunnel, options, &dec->stream, &dec->counters, stdio, true,
 		!options->unidirectional);
 	dec->socket_limit = udp_socket_limit(options->max_flows == TAGS);
+	if (status == 0)
+		tunnel_enter_sandbox(&dec->tunnel);
 	return status;
 }
 

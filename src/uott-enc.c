@@ -273,6 +273,7 @@ static int enc_open(struct enc *enc, const struct stdio *stdio)
 			"nothing can come back on standard input: one way, as with -u");
 	watch_listeners(enc);
 	listen_say_where(options, enc->listeners);
+	tunnel_enter_sandbox(&enc->tunnel);
 	return 0;
 }
 

@@ -101,8 +101,7 @@ ask() {
 
 # move_clock SECONDS: moves the clock of what start_with_clock has started.
 move_clock() {
-  echo $(($(cat clock) + $1)) >clock.new
-  mv clock.new clock
+  printf '%020d' $(($(sed 's/^0*//' clock) + $1)) 1<>clock
 }
 
 # start_with_clock NAME COMMAND...: starts it with a clock that move_clock can move. The clock also
@@ -110,7 +109,7 @@ move_clock() {
 start_with_clock() {
   local name=$1
   shift
-  echo 0 >clock
+  printf '%020d' 0 1<>clock
   start "$name" env TEST_CLOCK="$PWD/clock" LD_PRELOAD="$BUILD/tests/clock.so" \
     ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}verify_asan_link_order=0" "$@"
 }

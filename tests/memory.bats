@@ -22,7 +22,7 @@ no_findings() {
   target=$port
   # shellcheck disable=SC2046 # words
   start enc $(watched enc-log) "$enc" -v -i 1 -t 5 -r0.05 127.0.0.1:0,127.0.0.1:0 -- \
-    sh -c 'echo $$ >>runs; exec "$@"' sh $(watched dec-log) "$dec" -v -i 1 "127.0.0.1:$target,localhost:$target"
+    sh -c 'echo $$ >>runs; exec "$@"' sh $(watched dec-log) "$dec" --no-sandbox -v -i 1 "127.0.0.1:$target,localhost:$target"
   wait_until said enc.err "listening on"
   port=$(listening_port enc.err)
   "$peer" clients 200 127.0.0.1 "$port"

@@ -115,10 +115,11 @@ static const struct {
 	{"::", 53, 0, "[::]:53"}, {"::1", 53, 0, "[::1]:53"}, {"::1", 65535, 0, "[::1]:65535"},
 	{"::ffff:192.0.2.1", 53, 0, "192.0.2.1:53"},
 	{"2001:db8::1", 65535, 0, "[2001:db8::1]:65535"},
-	{LONG_IP, 65535, 0, "[" LONG_IP "]:65535"}, {"fe80::1", 53, NO_INTERFACE, "[fe80::1]:53"},
-	{"fe80::1", 53, NO_INTERFACE + 1, "[fe80::1]:53"},
-	{"fe80::1", 54, NO_INTERFACE, "[fe80::1]:54"},
-	{"fe80::2", 53, NO_INTERFACE, "[fe80::2]:53"}};
+	{LONG_IP, 65535, 0, "[" LONG_IP "]:65535"},
+	{"fe80::1", 53, NO_INTERFACE, "[fe80::1%2147483646]:53"},
+	{"fe80::1", 53, NO_INTERFACE + 1, "[fe80::1%2147483647]:53"},
+	{"fe80::1", 54, NO_INTERFACE, "[fe80::1%2147483646]:54"},
+	{"fe80::2", 53, NO_INTERFACE, "[fe80::2%2147483646]:53"}};
 
 /* All other bytes, those of the flow label and of padding, are `filler`. */
 static struct address make(size_t i, int filler)

@@ -1,0 +1,169 @@
+/*
+ * What a program can no longer do once it is in the sandbox, and what it still can. Each of the
+ * two is tried in a process of its own, as nothing leads out again. Where there is no sandbox
+ * (sanitizers, POSIX calls only, an emulator), and with UOTT_SANDBOX_KILL, the tests say that, and
+ * check nothing.
+ */
+#include "sandbox.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#ifdef __linux__
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#endif
+
+#include "check.h"
+
+#ifdef UOTT_SANDBOX_KILL
+#define ENDS_FOR_UNKNOWN true
+#else
+#define ENDS_FOR_UNKNOWN false
+#endif
+
+enum {
+	NO_SANDBOX_HERE = 77
+};
+
+static pid_t child; /* the one that may get signals */
+
+static bool is_denied(long result)
+{
+	return result < 0 && (errno == EPERM || errno == EACCES);
+}
+
+static bool may_open(int family, int type)
+{
+	int fd = socket(family, type, 0);
+
+	CHECK(fd >= 0 || is_denied(fd));
+	close(fd);
+	return fd >= 0;
+}
+
+/* By UDP, as there is no TCP socket: to a port where nobody listens. */
+static bool may_connect(void)
+{
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(9)};
+	int fd = socket(AF_INET, SOCK_DGRAM, 0);
+	bool may = fd >= 0 && connect(fd, (struct sockaddr *)&to, sizeof(to)) == 0;
+
+	close(fd);
+	return may;
+}
+
+static bool may_map(int protection)
+{
+	void *at = mmap(NULL, 1, protection, MAP_PRIVATE | MAP_ANON, -1, 0);
+
+	return at != MAP_FAILED;
+}
+
+static void nothing_leads_out(void)
+{
+	char *const argv[] = {"true", NULL};
+
+	CHECK(is_denied(open("/etc/passwd", O_RDONLY)));
+	CHECK(is_denied(open("written", O_WRONLY | O_CREAT, 0600)));
+	CHECK(is_denied(unlink("/nothing")));
+	CHECK(is_denied(chdir("/")));
+	CHECK(is_denied(execv("/bin/true", argv)));
+	CHECK(is_denied(fork()));
+	CHECK(is_denied(kill(getppid(), 0)));
+	CHECK(is_denied(kill(-1, 0)));
+	CHECK(!may_map(PROT_READ | PROT_EXEC));
+	CHECK(!may_open(AF_INET, SOCK_STREAM));
+	CHECK(!may_open(AF_INET6, SOCK_STREAM));
+	CHECK(!may_open(AF_INET, SOCK_RAW));
+	CHECK(!may_open(AF_UNIX, SOCK_STREAM));
+	CHECK(!may_open(AF_UNIX, SOCK_DGRAM));
+#ifdef __linux__
+	CHECK(!may_open(AF_PACKET, SOCK_DGRAM));
+	CHECK(!may_open(AF_NETLINK, SOCK_DGRAM));
+	CHECK(is_denied(ptrace(PTRACE_ATTACH, getppid(), NULL, NULL)));
+	CHECK(is_denied(syscall(SYS_process_vm_readv, getppid(), NULL, 0, NULL, 0, 0)));
+#endif
+}
+
+/* Runs in a new process, and returns how it ended: a check that failed there counts here. */
+static int in_sandbox(enum program program, void (*try)(void))
+{
+	int status;
+	pid_t pid;
+
+	fflush(stdout);
+	pid = fork();
+	if (pid == 0) {
+		child = getpid(); /* in place of COMMAND */
+		if (ENDS_FOR_UNKNOWN || !sandbox_enter(program, child))
+			_exit(NO_SANDBOX_HERE);
+		checks_failed = 0;
+		try();
+		fflush(stdout);
+		_exit(checks_failed > 0);
+	}
+	CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+static void holds(enum program program, void (*try)(void))
+{
+	int status = in_sandbox(program, try);
+
+	if (status == NO_SANDBOX_HERE)
+		printf("# no sandbox here\n");
+	else
+		CHECK_NUMBER(status, 0);
+}
+
+static void enc_opens_no_socket(void)
+{
+	CHECK(!may_open(AF_INET, SOCK_DGRAM));
+	CHECK(!may_connect());
+	CHECK(may_map(PROT_READ | PROT_WRITE));
+	CHECK(kill(child, 0) == 0);
+}
+
+static void dec_opens_udp_sockets(void)
+{
+	CHECK(may_open(AF_INET, SOCK_DGRAM));
+	CHECK(may_open(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK));
+	CHECK(may_connect());
+	CHECK(may_map(PROT_READ | PROT_WRITE));
+}
+
+static void enc_is_shut_in(void)
+{
+	holds(UOTT_ENC, nothing_leads_out);
+}
+
+static void dec_is_shut_in(void)
+{
+	holds(UOTT_DEC, nothing_leads_out);
+}
+
+static void enc_keeps(void)
+{
+	holds(UOTT_ENC, enc_opens_no_socket);
+}
+
+static void dec_keeps(void)
+{
+	holds(UOTT_DEC, dec_opens_udp_sockets);
+}
+
+int main(void)
+{
+	test("uott-enc opens no file, runs no program, reaches nothing over TCP", enc_is_shut_in);
+	test("neither does uott-dec", dec_is_shut_in);
+	test("uott-enc opens no socket, but has memory and the signals for COMMAND", enc_keeps);
+	test("uott-dec opens UDP sockets and connects them", dec_keeps);
+	return tests_end();
+}
