@@ -5,6 +5,8 @@
 load helpers
 bats_require_minimum_version 1.5.0
 
+dec_options=()
+
 # expect_sandbox 0|1 PID: whether it is inside, in the builds that have a sandbox.
 expect_sandbox() {
   local inside=$1
@@ -18,7 +20,7 @@ start_pair() {
   local echo_port
   start_peer echo echo
   echo_port=$port
-  start_enc enc "$@" 0 -- sh -c 'echo $$ >dec.pid; exec "$@"' sh "$dec" $dec_options "127.0.0.1:$echo_port"
+  start_enc enc "$@" 0 -- sh -c 'echo $$ >dec.pid; exec "$@"' sh "$dec" "${dec_options[@]}" "127.0.0.1:$echo_port"
   expect_equal "$(ask "$port" hello)" hello
   dec_pid=$(cat dec.pid)
 }
@@ -37,7 +39,7 @@ start_pair() {
 }
 
 @test "with --no-sandbox there is none" {
-  dec_options=--no-sandbox
+  dec_options=(--no-sandbox)
   start_pair --no-sandbox
   expect_sandbox 0 "$pid"
   expect_sandbox 0 "$dec_pid"
