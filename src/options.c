@@ -92,7 +92,7 @@ const char options_help_dec[] =
 	"  -n, --max-flows=N      at most N flows at once\n"
 	"  -b, --bind=HOST        source address of the datagrams\n" HELP_OPTIONS_BOTH;
 
-/* Writes why the command line is wrong. Returns false. */
+/* Writes why the command line is wrong, as one line that a terminal can show. Returns false. */
 __attribute__((format(printf, 2, 3))) static bool refuse(
 	char error[static OPTIONS_ERROR_SIZE], const char *format, ...)
 {
@@ -101,6 +101,9 @@ __attribute__((format(printf, 2, 3))) static bool refuse(
 	va_start(arguments, format);
 	vsnprintf(error, OPTIONS_ERROR_SIZE, format, arguments);
 	va_end(arguments);
+	for (char *c = error; *c; c++)
+		if ((unsigned char)*c < ' ' || *c == '\x7f')
+			*c = '?';
 	return false;
 }
 

@@ -71,7 +71,9 @@ static void check_line(enum program program, int count, char **words)
 	CHECK(!argv[count] && argv[0] == words[0]);
 	if (result == OPTIONS_RUN)
 		check_options(&options, argv + count);
-	CHECK((result == OPTIONS_WRONG) == (error[0] != '\0') && !strchr(error, '\n'));
+	CHECK((result == OPTIONS_WRONG) == (error[0] != '\0'));
+	for (const char *c = error; *c; c++)
+		CHECK((unsigned char)*c >= ' ' && *c != '\x7f');
 	again = options_parse(&options, program, count, argv, error);
 	CHECK(result == again);
 }
