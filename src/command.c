@@ -140,12 +140,20 @@ int command_start(struct command *command, int *input, int *output)
 void command_reap(struct command *command)
 {
 	int status;
+	pid_t pid;
 
-	if (command->pid == 0 || waitpid(command->pid, &status, WNOHANG) != command->pid)
+	if (command->pid == 0)
+		return;
+	do
+		pid = waitpid(command->pid, &status, WNOHANG);
+	while (pid < 0 && errno == EINTR);
+	if (pid == 0)
 		return;
 	command->pid = 0;
 	command->deadline_us = UINT64_MAX;
-	command->status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+	if (pid > 0) /* or the status stays 1: nobody can tell it */
+		command->status = WIFSIGNALED(status) ? 128 + WTERMSIG(status)
+						      : WEXITSTATUS(status);
 }
 
 bool command_is_running(const struct command *command)
