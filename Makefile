@@ -187,7 +187,9 @@ $(FUZZ_TARGETS:%=build/fuzz/fuzz_%): build/fuzz/fuzz_%: tests/fuzz/%.c $(PURE:%=
 
 $(FUZZ_TARGETS:%=fuzz-%): fuzz-%: build/fuzz/fuzz_%
 	mkdir -p build/fuzz/corpus/$*
-	$< -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=build/fuzz/ build/fuzz/corpus/$* tests/fuzz/seeds/$*
+	$< -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=build/fuzz/ build/fuzz/corpus/$* \
+		tests/fuzz/seeds/$* >build/fuzz/$*.log 2>&1 || { tail -n 60 build/fuzz/$*.log; exit 1; }
+	echo "fuzz $*: $$(tail -n 1 build/fuzz/$*.log)"
 
 check: all $(UNIT_TESTS) $(FUZZ_REPLAYS) $(TEST_TOOLS)
 	$(MAKE) --no-print-directory SAN= PORTABLE= SANDBOX_KILL= BUILD=build static-$(shell uname -m)
