@@ -24,6 +24,12 @@ void loop_close(struct loop *loop)
 	close(loop->epoll);
 }
 
+static void set_always_ready(struct loop *loop, enum source source, bool ready)
+{
+	loop->always_ready_count += ready - (size_t)loop->always_ready[source];
+	loop->always_ready[source] = ready;
+}
+
 bool loop_add(struct loop *loop, int fd, enum source source, uint16_t id)
 {
 	struct epoll_event event = {
@@ -36,10 +42,8 @@ bool loop_add(struct loop *loop, int fd, enum source source, uint16_t id)
 	if (errno != EPERM)
 		return false;
 	/* A regular file or /dev/null: always ready, and never broken. */
-	if (source != SOURCE_OUTPUT) {
-		loop->always_ready[source] = true;
-		loop->always_ready_count++;
-	}
+	if (source != SOURCE_OUTPUT)
+		set_always_ready(loop, source, true);
 	return true;
 }
 
@@ -50,18 +54,14 @@ void loop_want_room(struct loop *loop, int fd, bool wanted)
 		.data.u64 = pack(SOURCE_OUTPUT, 0),
 	};
 
-	if (epoll_ctl(loop->epoll, EPOLL_CTL_MOD, fd, &event) == 0)
-		return;
-	loop->always_ready_count += wanted - (size_t)loop->always_ready[SOURCE_OUTPUT];
-	loop->always_ready[SOURCE_OUTPUT] = wanted;
+	set_always_ready(loop, SOURCE_OUTPUT,
+		epoll_ctl(loop->epoll, EPOLL_CTL_MOD, fd, &event) != 0 && wanted);
 }
 
 void loop_remove(struct loop *loop, int fd, enum source source)
 {
-	if (epoll_ctl(loop->epoll, EPOLL_CTL_DEL, fd, NULL) == 0 || !loop->always_ready[source])
-		return;
-	loop->always_ready[source] = false;
-	loop->always_ready_count--;
+	epoll_ctl(loop->epoll, EPOLL_CTL_DEL, fd, NULL);
+	set_always_ready(loop, source, false);
 }
 
 size_t loop_wait(struct loop *loop, int64_t timeout_us, struct event events[static LOOP_EVENTS_MAX])

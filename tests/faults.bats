@@ -225,3 +225,14 @@ both=(read writev epoll_create1 epoll_ctl epoll_wait recvmmsg sendmmsg sendto so
   done >list
   try_all <list
 }
+
+@test "calls that fail at random, and are cut short, end in no crash, hang or silence" {
+  printf -v calls '%s,' "${both[@]}" bind connect recv sendmsg open dup2 ioctl getentropy pipe waitpid \
+    posix_spawnp
+  for where in enc dec socket retry; do
+    for seed in {1..10}; do
+      echo "$where FAULT_CALL=${calls%,} FAULT_RATE=$((seed * 2)) FAULT_SHORT=1 FAULT_SEED=$seed"
+    done
+  done >list
+  try_all <list
+}
