@@ -160,6 +160,9 @@ static bool parse_addresses(
 		return refuse(error,
 			"unexpected '%s': expected HOST PORT, and -- in front of a COMMAND",
 			word[2]);
+	if (words == 2 && options->retry_us > 0 && strspn(word[0], "0123456789") == strlen(word[0]))
+		return refuse(error, "bad address '%s %s': did you mean -r%s?", word[0], word[1],
+			word[0]);
 	wrong = services_parse(&options->services, are_targets, words == 2 ? word[0] : NULL,
 		word[words - 1], item);
 	return !wrong || refuse(error, "bad address '%s%s%s': %s", words == 2 ? word[0] : "",

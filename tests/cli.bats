@@ -148,3 +148,8 @@ bats_require_minimum_version 1.5.0
   [[ $stderr == *"cannot listen on [::]:$port: Address already in use"* ]]
 }
 
+
+@test "-r 5 5354 is refused: the time belongs to -r without a space" {
+  run -2 "$enc" -r 5 5354 -- true
+  [[ $output == *"bad address '5 5354': did you mean -r5?"* ]]
+}
