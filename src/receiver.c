@@ -86,8 +86,12 @@ bool receiver_end(struct receiver *receiver, char error[static RECEIVER_TEXT_SIZ
 	control_input_ended(receiver->control);
 	if (decoder_part(&receiver->decoder) == 0)
 		return true;
-	snprintf(error, RECEIVER_TEXT_SIZE, "the stream ended inside a frame, at byte %" PRIu64,
-		decoder_bytes(&receiver->decoder));
+	snprintf(error, RECEIVER_TEXT_SIZE,
+		"the stream ended inside a frame, at byte %" PRIu64 "%s",
+		decoder_bytes(&receiver->decoder),
+		receiver->control->data_seen || receiver->control->hello_received
+			? ""
+			: ", the first one: is a terminal in the pipe? use ssh -T");
 	return false;
 }
 

@@ -51,7 +51,7 @@ void stream_begin(
 	control_set_has_flows(&stream->control, stream->has_flows);
 	receiver_begin_stream(&stream->receiver);
 	sender_begin_stream(&stream->sender);
-	stream->is_blocked = false;
+	stream->is_blocked = stream->has_come = false;
 	stream->output = STREAM_OK;
 	if (sender_has_window(&stream->sender))
 		pipe_keep_short(&stream->pipe);
@@ -170,6 +170,10 @@ enum receiver_result stream_next(struct stream *stream, struct frame *frame)
 	enum receiver_result result = receiver_next(&stream->receiver, frame, error);
 
 	tell_noise(stream);
+	if (result != RECEIVER_CORRUPT && stream->receiver.noise_is_over && !stream->has_come) {
+		stream->has_come = true;
+		log_line(LOG_DETAIL, "the first frame has come from the far side");
+	}
 	if (result == RECEIVER_CORRUPT || result == RECEIVER_MISMATCH)
 		log_line(LOG_ERROR, "%s", error);
 	return result;

@@ -33,6 +33,7 @@ struct stream {
 	bool is_blocked;    /* the pipe is full */
 	enum stream_result output;
 	bool has_flows;
+	bool has_come; /* a frame from the far side, since the stream began */
 };
 
 /*

@@ -282,10 +282,14 @@ static int enc_close(struct enc *enc)
 	bool has_sent = enc->counters.value[STREAM_IN_BYTES] > 0;
 	int status = tunnel_close(&enc->tunnel);
 
-	if (enc->far_side_is_gone && status == 0 && enc->options.retry_us == 0)
+	if (enc->far_side_is_gone && status == 0 && enc->options.retry_us == 0) {
 		log_line(LOG_WARNING, "the far side closed the stream%s",
 			has_sent ? ""
-				 : " and had not sent a byte; if nothing is to come back, use -u");
+				 : " and had not sent a byte: docker, podman and kubectl need -i; "
+				   "one way needs -u");
+		if (!has_sent && enc->options.command && !enc->tunnel.was_asked)
+			status = EXIT_FAILURE;
+	}
 	for (uint16_t i = 0; i < enc->options.services.count; i++)
 		close(enc->listeners[i].socket);
 	flow_table_free(&enc->flows);

@@ -129,7 +129,8 @@ start_enc_with_default_signals() {
   run -3 "$enc" 127.0.0.1:0 -- sh -c 'exit 3'
   run -3 "$dec" 127.0.0.1:9 -- sh -c 'exit 3'
   run -3 "$enc" -u 127.0.0.1:0 -- sh -c 'exit 3'
-  run -0 "$enc" 127.0.0.1:0 -- true
+  run -0 "$enc" -u 127.0.0.1:0 -- true
+  run -0 "$dec" 127.0.0.1:9 -- true
   run -137 "$enc" 127.0.0.1:0 -- sh -c 'kill -9 $$'
   run -127 "$enc" 127.0.0.1:0 -- no-such-command
   [[ $output == *"'no-such-command'"* ]]
@@ -161,7 +162,7 @@ start_enc_with_default_signals() {
 }
 
 @test "COMMAND runs without a shell, in the same process group, with the same standard error" {
-  run -0 --separate-stderr "$enc" -q 127.0.0.1:0 -- sh -c 'echo $(ps -o pgid= -p $$) $(ps -o pgid= -p $PPID) >&2; echo "$1" >&2' sh '$HOME; echo no'
+  run -0 --separate-stderr "$enc" -q -u 127.0.0.1:0 -- sh -c 'echo $(ps -o pgid= -p $$) $(ps -o pgid= -p $PPID) >&2; echo "$1" >&2' sh '$HOME; echo no'
   # shellcheck disable=SC2086 # two words
   expect_equal ${stderr_lines[0]}
   expect_equal "${stderr_lines[1]}" '$HOME; echo no'
@@ -342,4 +343,28 @@ ctrl_c() {
   finish "$pid"
   expect_equal "$status" 0
   expect_not_said enc.err "cannot write"
+}
+
+@test "a COMMAND whose input is closed, as docker does without -i, is an error with a hint" {
+  # shellcheck disable=SC2016 # for sh
+  run -1 "$enc" 127.0.0.1:0 -- sh -c '"$1" 127.0.0.1:9 </dev/null' sh "$dec"
+  [[ $output == *"had not sent a byte: docker, podman and kubectl need -i"* ]]
+}
+
+@test "-v says once that the far side is there, and not before" {
+  start_peer echo echo
+  start_enc enc 0 -- "$dec" "127.0.0.1:$port"
+  expect_not_said enc.err "uott-enc: the first frame has come"
+  expect_equal "$(ask "$port" hello)" hello
+  expect_equal "$(ask "$port" again)" again
+  expect_equal "$(grep -c "uott-enc: the first frame has come from the far side" enc.err)" 1
+}
+
+@test "a terminal that echoes our frames ends the first one: the message tells the cure" {
+  # shellcheck disable=SC2016 # for script
+  start_enc enc 0 -- sh -c 'head -c 13 >echoed; printf "UOTT\377\377\5^@hello"'
+  printf hello | "$peer" post 127.0.0.1 "$port"
+  finish "$pid"
+  expect_equal "$status" 1
+  expect_said enc.err "the first one: is a terminal in the pipe? use ssh -T"
 }
