@@ -51,11 +51,12 @@ static const char keys[][17] = {
 static_assert(ARRAY_SIZE(keys) == COUNTERS, "each counter has a name");
 
 /* Of drops and refusals, for the person who reads the report. */
-static const char causes[][60] = {
+static const char causes[][65] = {
 	[REFUSED - FIRST_CAUSE] = "nobody listens at the target, or it cannot be reached",
 	[DROP_QUEUE_FULL - FIRST_CAUSE] = "the pipe is too slow, and the queue is full",
 	[DROP_STALE - FIRST_CAUSE] = "the wait for the pipe was too long, or the flow was over",
-	[DROP_CODEL - FIRST_CAUSE] = "a flow sends more than its share of the pipe",
+	[DROP_CODEL -
+		FIRST_CAUSE] = "a flow sends more than its share, and learns so (this is normal)",
 	[DROP_KERNEL - FIRST_CAUSE] = "the socket's receive buffer was full",
 	[DROP_TOO_BIG - FIRST_CAUSE] = "too big to be sent from this host",
 	[DROP_SEND_FAILED - FIRST_CAUSE] = "sending failed",
