@@ -15,8 +15,7 @@
 # make install    installs into DESTDIR and PREFIX (make uninstall removes); install-static
 #                 also what static-all has built
 #
-# V=1 shows the commands. SAN, PORTABLE, WERROR and static have their own folders. For another CC,
-# set BUILD=folder or run make clean first.
+# V=1 shows the commands. SAN, PORTABLE, WERROR and static have their own folders.
 
 VERSION = 0.1.0
 
@@ -104,13 +103,19 @@ all: $(PROGRAMS)
 
 $(PROGRAMS): $(BUILD)/%: $(BUILD)/%.o $(COMMON:%=$(BUILD)/%.o)
 	$(LINK) -o $@ $^
+	echo "built $@"
+
+# Another compiler builds everything again.
+$(BUILD)/compiler: FORCE
+	mkdir -p $(@D)
+	echo '$(CC)' | cmp -s - $@ || echo '$(CC)' >$@
 
 # Files on the path of datagrams are compiled for speed, all others for size, unless CFLAGS is set.
 ifeq ($(origin CFLAGS),file)
 $(filter-out $(HOT:%=$(BUILD)/%.o),$(COMMON:%=$(BUILD)/%.o) $(PROGRAMS:%=%.o)): CFLAGS += -Os
 endif
 
-$(BUILD)/%.o: src/%.c Makefile
+$(BUILD)/%.o: src/%.c Makefile $(BUILD)/compiler
 	mkdir -p $(@D)
 	$(COMPILE) -c -o $@ $<
 
@@ -140,6 +145,8 @@ $(BENCH_TOOLS:%=$(BUILD)/tests/%): $(BUILD)/tests/%: tests/bench/%.c Makefile
 	$(COMPILE) $(LDFLAGS) -o $@ $<
 
 static:
+	command -v $(if $(filter command,$(firstword $(origin CC))),true,musl-gcc) >/dev/null || \
+		echo "musl-gcc (Debian: musl-tools) would make these programs small, without a warning"
 	$(MAKE) --no-print-directory STATIC=1
 
 # As "uname -m" has it. For each the first compiler that is installed, with musl: small programs.
@@ -228,5 +235,5 @@ uninstall:
 clean:
 	rm -rf build
 
-.PHONY: all static static-all $(MACHINES:%=static-%) demo test test-static test-machines unit-tests fuzz $(FUZZ_TARGETS:%=fuzz-%) check bench bench-throughput $(BENCHES) lint install install-static uninstall clean
+.PHONY: all static static-all $(MACHINES:%=static-%) demo test test-static test-machines unit-tests fuzz $(FUZZ_TARGETS:%=fuzz-%) check bench bench-throughput $(BENCHES) lint install install-static uninstall clean FORCE
 -include $(wildcard $(BUILD)/*.d $(BUILD)/tests/*.d build/fuzz/*.d)
