@@ -164,7 +164,7 @@ home_for_dropbear() {
 }
 
 @test "a transport without a shell behind it, and wrong usage, have clear messages" {
-  run -0 "$enc" 127.0.0.1:0 -- "$carry" true -- 127.0.0.1:9
+  run -1 "$enc" 127.0.0.1:0 -- "$carry" true -- 127.0.0.1:9
   [[ $output == *"uott-carry: no shell has answered; docker, podman and kubectl need -i"* ]]
   for line in "" "-- 127.0.0.1:9" "ssh host 127.0.0.1:9"; do
     # shellcheck disable=SC2086 # words
