@@ -103,7 +103,7 @@ all: $(PROGRAMS)
 
 $(PROGRAMS): $(BUILD)/%: $(BUILD)/%.o $(COMMON:%=$(BUILD)/%.o)
 	$(LINK) -o $@ $^
-	echo "built $@"
+	$(if $(findstring s,$(firstword -$(MAKEFLAGS))),:,echo "built $@")
 
 # Another compiler builds everything again.
 $(BUILD)/compiler: FORCE
