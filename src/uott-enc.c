@@ -279,15 +279,19 @@ static int enc_open(struct enc *enc, const struct stdio *stdio)
 
 static int enc_close(struct enc *enc)
 {
+	const struct options *options = &enc->options;
 	bool has_sent = enc->counters.value[STREAM_IN_BYTES] > 0;
 	int status = tunnel_close(&enc->tunnel);
+	/* COMMAND may be gone before the end of what it sent is read. */
+	bool is_silent = !has_sent && options->command && !options->unidirectional &&
+			 !enc->tunnel.was_asked;
 
-	if (enc->far_side_is_gone && status == 0 && enc->options.retry_us == 0) {
+	if ((enc->far_side_is_gone || is_silent) && status == 0 && options->retry_us == 0) {
 		log_line(LOG_WARNING, "the far side closed the stream%s",
 			has_sent ? ""
 				 : " and had not sent a byte: docker, podman and kubectl need -i; "
 				   "one way needs -u");
-		if (!has_sent && enc->options.command && !enc->tunnel.was_asked)
+		if (is_silent)
 			status = EXIT_FAILURE;
 	}
 	for (uint16_t i = 0; i < enc->options.services.count; i++)
