@@ -193,7 +193,7 @@ home_for_dropbear() {
   exec 9<>frames # so that they do not end
   for pauses in 0 2 4 6 8 10 12 14 16 18 20 25 30; do
     # shellcheck disable=SC2046 # words
-    start far "$carry" $(ssh_to host) -- "127.0.0.1:$target" <frames
+    start far env TMPDIR="$PWD" "$carry" $(ssh_to host) -- "127.0.0.1:$target" <frames
     for _ in $(seq "$pauses"); do pause; done
     kill -9 "$pid"
     finish "$pid"
