@@ -127,7 +127,11 @@ static const uint16_t calls_of_both[] = {
 #ifdef __NR_recvmmsg_time64
 	__NR_recvmmsg_time64,
 #endif
+#ifdef __NR_clock_gettime
 	__NR_clock_gettime,
+#else
+	__NR_clock_gettime32, /* so named by musl, on machines of 32 bits */
+#endif
 #ifdef __NR_clock_gettime64
 	__NR_clock_gettime64,
 #endif

@@ -10,7 +10,7 @@ dec_options=()
 # expect_sandbox 0|1 PID: whether it is inside, in the builds that have a sandbox.
 expect_sandbox() {
   local inside=$1
-  case $BUILD in */san* | */portable* | */coverage*) inside=0 ;; esac
+  case $BUILD in */san | */san/* | */portable* | */coverage*) inside=0 ;; esac
   expect_equal "$(sed -n 's/^NoNewPrivs:.//p' "/proc/$2/status")" "$inside"
   expect_equal "$(sed -n 's/^Seccomp:.//p' "/proc/$2/status")" $((2 * inside))
 }
