@@ -205,7 +205,7 @@ start_game() { # MODE: three servers of this kind. Sets $public, their three por
 }
 
 is_open() { # PORT
-  [ -n "$(timeout 1 "$peer" send 127.0.0.1 "$1" <<<hello)" ]
+  [ -n "$(timeout 1 "$peer" send 127.0.0.1 "$1" <<<hello 2>/dev/null)" ]
 }
 
 @test "game-server: each port of the host belongs to its port of the game" {
