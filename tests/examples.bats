@@ -10,13 +10,9 @@ setup_file() {
   cd "$BATS_FILE_TMPDIR" || return 1
   start_sshd "SetEnv PATH=$BUILD:$PATH"
   mkdir bin
-  cat >bin/ssh <<END
-#!/bin/sh
-echo \$\$ >>ssh.pids
-[ ! -e down ] || exit 255
-[ ! -S sshd.socket ] || set -- -o 'ProxyCommand socat - UNIX-CONNECT:sshd.socket' "\$@"
-exec $(command -v ssh) -F $PWD/ssh_config "\$@"
-END
+  printf '%s\n' '#!/bin/sh' 'echo $$ >>ssh.pids' '[ ! -e down ] || exit 255' \
+    '[ ! -S sshd.socket ] || set -- -o "ProxyCommand socat - UNIX-CONNECT:sshd.socket" "$@"' \
+    "exec $(command -v ssh) -F $PWD/ssh_config \"\$@\"" >bin/ssh
   # A test that kills it gets what else happens after a minute.
   printf '#!/bin/sh\necho $$ >timeout.pid\nexec %s "$@"\n' "$(command -v timeout)" >bin/timeout
   chmod +x bin/*
@@ -198,8 +194,8 @@ start_game() { # MODE: three servers of this kind. Sets $public, their three por
   for i in 1 2 3; do
     start_peer "game$i" "$1"
     targets+=${targets:+,}$port
-    public[i]=$("$peer" free-port)
   done
+  for i in 1 2 3; do public[i]=$("$peer" free-port); done # when no server can take them any more
   start_example game-server host "$targets" 127.0.0.1 "${public[1]},${public[2]},${public[3]}"
   wait_until is_open "${public[3]}"
 }
