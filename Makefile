@@ -1,5 +1,5 @@
 # make            build/uott-enc and build/uott-dec
-# make demo       shows how they work
+# make demo       shows what they do, in 15 seconds
 # make test       runs all tests (SAN=1: under ASan and UBSan; PORTABLE=1: with POSIX calls only;
 #                 SANDBOX_KILL=1: a system call that the sandbox does not know ends the program)
 # make test-machines runs the unit tests and a tunnel on other machines, under qemu
@@ -164,7 +164,7 @@ $(MACHINES:%=static-%): static-%:
 	$(if $(call compiler_of,$*),$(MAKE) --no-print-directory STATIC=1 MACHINE=$* \
 		CC='$(call compiler_of,$*)',echo "left out $*: no compiler for it")
 
-demo: all $(TEST_TOOLS)
+demo: all $(addprefix $(BUILD)/tests/,load peer slowpipe)
 	BUILD=$(BUILD) examples/demo
 
 # First installs what the tests need. BATS_ARGS may name single files or filters.

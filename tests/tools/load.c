@@ -501,6 +501,7 @@ int main(int argc, char **argv)
 		signal(SIGTERM, stop);
 		signal(SIGINT, stop);
 	}
+	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (mode == SEND)
 		send_load(argv + optind);
 	else if (mode == DRIVE)
