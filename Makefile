@@ -67,7 +67,7 @@ endif
 
 # Against mistakes that we have not found: what the compiler takes of it. (The strong form of the
 # stack protector would make the programs larger than 64 KiB.)
-takes = $(shell $(CC) -Werror $(1) -x c -c -o /dev/null /dev/null 2>/dev/null && echo "$(1)")
+takes = $(shell $(CC) -Werror $(1) -x c -S -o - /dev/null >/dev/null 2>/dev/null && echo "$(1)")
 ifndef SAN
 HARDEN := $(foreach flag,-fPIE -fstack-protector -fstack-clash-protection -fcf-protection -fno-plt,$(call takes,$(flag)))
 HARDEN += $(if $(filter-out -O0,$(filter -O%,$(CFLAGS))),-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3)
