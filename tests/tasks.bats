@@ -118,6 +118,42 @@ start_wireguard() {
   expect_said iperf3.out receiver
 }
 
+# The screen of the session contains a line like this.
+shows() { # PATTERN
+  tmux -S tmux capture-pane -p >screen.err && grep -qx "$1" screen.err
+}
+
+type_line() { # TEXT
+  tmux -S tmux send-keys -l "$1" && tmux -S tmux send-keys Enter
+}
+
+mosh_server_runs() {
+  sed -n 's/.*detached, pid = \([0-9]*\).*/\1/p' mosh-server.err | grep . >mosh-server.pid
+}
+
+@test "mosh-through-bastion: the session outlives the ssh that carries it" {
+  start_network client
+  read -ra inside < <(words_inside "$pid")
+  port=$("$peer" free-port)
+  "${inside[@]}" tmux -S tmux -f /dev/null new-session -d -x 80 -y 24 "PATH='$BATS_FILE_TMPDIR/bin:$BUILD:$PATH' \
+    LC_ALL=C.UTF-8 '$examples/mosh-through-bastion' bastion host $port 2>example.err"
+  tmux -S tmux display-message -p '#{pid}' | tee tmux.pid >>pids
+  wait_until mosh_server_runs
+  cat mosh-server.pid >>pids
+  # mosh-client throws away what somebody types before it starts.
+  wait_until shows '[#$]'
+  type_line 'echo first $((6 * 7))'
+  wait_until shows "first 42"
+  kill -9 "$(tail -n 1 ssh.pids)"
+  type_line 'echo again $((6 * 7))'
+  wait_until shows "again 42"
+  expect_equal "$(wc -l <ssh.pids)" 2
+  type_line exit
+  wait_until is_gone "$(cat mosh-server.pid)"
+  wait_until is_gone "$(cat tmux.pid)"
+  expect_said example.err "running it again"
+}
+
 # unit NAME: copies it, with the programs of this build. systemd-analyze must have nothing to say.
 unit() {
   sed "s,/usr/local/bin,$BUILD," "$examples/$1" >"$1"
