@@ -55,9 +55,13 @@ WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -W
 ifdef STATIC
 WARNINGS += -Wno-conversion -Wno-sign-conversion -Wno-sign-compare # for the CMSG macros and narrower types of musl
 endif
-# For small programs: nothing unwinds the stack at run time (debuggers have their own tables), and
-# each program leaves out the functions that only the other one needs.
-SMALL = -fno-asynchronous-unwind-tables -fno-unwind-tables -ffunction-sections -fdata-sections
+# The flags, if the compiler takes them all.
+takes = $(shell $(CC) -Werror $(1) -x c -S -o - /dev/null >/dev/null 2>/dev/null && echo "$(1)")
+
+# For small programs: no padding in front of code, nothing unwinds the stack at run time (debuggers
+# have their own tables), and each program leaves out the functions that only the other one needs.
+SMALL := -fno-asynchronous-unwind-tables -fno-unwind-tables -ffunction-sections -fdata-sections \
+	$(call takes,-falign-functions=1 -falign-loops=1 -falign-jumps=1)
 ifeq ($(shell uname -s),Linux)
 LINK_SMALL = -Wl,--gc-sections
 ifneq ($(firstword $(CC)),zig)
@@ -65,9 +69,8 @@ LINK_SMALL += -Wl,-z,noseparate-code # no padding between code and constants
 endif
 endif
 
-# Against mistakes that we have not found: what the compiler takes of it. (The strong form of the
+# Against mistakes that we have not found, as the compiler takes it. (The strong form of the
 # stack protector would make the programs larger than 64 KiB.)
-takes = $(shell $(CC) -Werror $(1) -x c -S -o - /dev/null >/dev/null 2>/dev/null && echo "$(1)")
 ifndef SAN
 HARDEN := $(foreach flag,-fPIE -fstack-protector -fstack-clash-protection -fcf-protection -fno-plt,$(call takes,$(flag)))
 HARDEN += $(if $(filter-out -O0,$(filter -O%,$(CFLAGS))),-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3)

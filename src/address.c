@@ -51,7 +51,7 @@ static const char *set_host(const char *host, size_t length, struct host_port *r
 		length -= 2;
 	}
 	if (length == 0)
-		return "the host is empty; for all addresses write *";
+		return "the host is empty (uott-enc listens on all addresses with *)";
 	if (memchr(host, '[', length) || memchr(host, ']', length))
 		return "expected HOST:PORT or [V6ADDRESS]:PORT";
 	if (!copy_text(result->host, HOST_SIZE, host, length))

@@ -188,6 +188,11 @@ uint16_t control_service(const struct control *control, uint16_t tag)
 	return tags_service(control->counts_down, control->services, tag);
 }
 
+bool control_waits_in_vain(const struct control *control)
+{
+	return control->is_dec && !control->has_way_back && control->counts_down;
+}
+
 uint64_t control_sent_bytes(const struct control *control)
 {
 	return control->sent;

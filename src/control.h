@@ -106,6 +106,9 @@ enum control_peer control_peer(const struct control *control);
  */
 uint16_t control_service(const struct control *control, uint16_t tag);
 
+/* Whether the far side waits for replies, though there is no way back to it (dec -u). */
+bool control_waits_in_vain(const struct control *control);
+
 /* How many bytes of our stream have left, and how many of them the far side has read, as it says.
  */
 uint64_t control_sent_bytes(const struct control *control);

@@ -9,6 +9,7 @@
 enum {
 	REPORT_INTERVAL_US = 10 * US_PER_SECOND,
 	RATE_SIZE = 24,
+	LAST_SIZE = 96,
 	PIPE_SIZE = 64,
 	FIRST_CAUSE = REFUSED,
 };
@@ -69,6 +70,12 @@ static const char causes[][65] = {
 const char *counter_key(enum counter counter)
 {
 	return keys[counter];
+}
+
+void counters_drop(struct counters *counters, enum counter cause, uint16_t tag, uint64_t count)
+{
+	counters->value[cause] += count;
+	counters->last_flow[cause] = tag + 1U;
 }
 
 void counters_flow_added(struct counters *counters, size_t now)
@@ -132,9 +139,23 @@ void counters_format_rates(const struct counters *before, const struct counters 
 		dropped(after), pipe_text);
 }
 
+/* Says which target or flow the last of these datagrams had. Returns "" if that is not known. */
+static const char *format_last(
+	const struct counters *counters, size_t cause, char text[static LAST_SIZE])
+{
+	text[0] = '\0';
+	if (cause == REFUSED && counters->refused_by && counters->refused_by[0])
+		snprintf(text, LAST_SIZE, "; last: %s", counters->refused_by);
+	else if (counters->last_flow[cause] > 0)
+		snprintf(text, LAST_SIZE, "; last: flow %" PRIu32, counters->last_flow[cause] - 1);
+	return text;
+}
+
 bool counters_next_report(
 	struct counters *counters, uint64_t now_us, char *text, size_t size, uint64_t *deadline_us)
 {
+	char last[LAST_SIZE];
+
 	*deadline_us = UINT64_MAX;
 	for (size_t i = FIRST_REPORTED; i < COUNTERS; i++) {
 		uint64_t count = counters->value[i] - counters->reported[i];
@@ -147,9 +168,10 @@ bool counters_next_report(
 		}
 		counters->reported[i] = counters->value[i];
 		counters->next_report_us[i] = now_us + REPORT_INTERVAL_US;
-		snprintf(text, size, "%s %" PRIu64 " datagram%s: %s",
+		snprintf(text, size, "%s %" PRIu64 " datagram%s: %s%s",
 			i == REFUSED ? "refused" : "dropped", count, count == 1 ? "" : "s",
-			causes[i - FIRST_CAUSE]);
+			causes[i - FIRST_CAUSE], format_last(counters, i, last));
+		counters->last_flow[i] = 0;
 		return true;
 	}
 	return false;

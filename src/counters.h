@@ -54,19 +54,24 @@ enum counter {
 enum {
 	COUNTERS_TEXT_SIZE = COUNTERS * 38, /* "key=value ": 16 characters and 20 digits at most */
 	COUNTERS_RATES_SIZE = 256,
-	COUNTERS_REPORT_SIZE = 128,
+	COUNTERS_REPORT_SIZE = 192,
 };
 
 struct counters {
 	uint64_t value[COUNTERS];
+	const char *refused_by; /* borrowed: the target that refused last, or NULL or "" */
 
 	/* Private, of counters_next_report(). */
 	uint64_t reported[COUNTERS];       /* the part of value[] that is reported */
 	uint64_t next_report_us[COUNTERS]; /* no report before */
+	uint32_t last_flow[COUNTERS];      /* the tag + 1 of the last drop; 0: not known */
 };
 
 /* The key of a counter, as counters_format() shows it: small letters and '_'. */
 const char *counter_key(enum counter counter);
+
+/* Counts dropped datagrams of the flow with this tag, which the next report names. */
+void counters_drop(struct counters *counters, enum counter cause, uint16_t tag, uint64_t count);
 
 /* Counts a new flow. `now` flows are alive, this one included. */
 void counters_flow_added(struct counters *counters, size_t now);

@@ -151,6 +151,11 @@ static uint32_t store(struct queue *queue, const uint8_t *bytes, size_t size, ui
 	return frame;
 }
 
+static uint16_t tag_of(const struct queue *queue, uint32_t frame)
+{
+	return le16_load(block_bytes(queue, frame) + TAG_OFFSET);
+}
+
 static void forget(struct queue *queue, uint32_t frame)
 {
 	const struct block *block = &queue->blocks[frame];
@@ -163,7 +168,7 @@ static void forget(struct queue *queue, uint32_t frame)
 
 static void drop(struct queue *queue, uint32_t frame, struct counters *counters, enum counter cause)
 {
-	counters->value[cause]++;
+	counters_drop(counters, cause, tag_of(queue, frame), 1);
 	forget(queue, frame);
 }
 
@@ -341,11 +346,6 @@ static bool codel_drops(
 
 /* --- into the queue ------------------------------------------------------------------------- */
 
-static uint16_t tag_of(const struct queue *queue, uint32_t frame)
-{
-	return le16_load(block_bytes(queue, frame) + TAG_OFFSET);
-}
-
 void queue_push(struct queue *queue, const uint8_t *frame, size_t size, uint64_t now_us,
 	struct counters *counters)
 {
@@ -353,7 +353,7 @@ void queue_push(struct queue *queue, const uint8_t *frame, size_t size, uint64_t
 		lane_append(
 			queue, le16_load(frame + TAG_OFFSET), store(queue, frame, size, now_us));
 	else
-		counters->value[DROP_QUEUE_FULL]++;
+		counters_drop(counters, DROP_QUEUE_FULL, le16_load(frame + TAG_OFFSET), 1);
 }
 
 /* --- out of the queue ----------------------------------------------------------------------- */

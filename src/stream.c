@@ -173,6 +173,8 @@ enum receiver_result stream_next(struct stream *stream, struct frame *frame)
 	if (result != RECEIVER_CORRUPT && stream->receiver.noise_is_over && !stream->has_come) {
 		stream->has_come = true;
 		log_line(LOG_DETAIL, "the first frame has come from the far side");
+		if (control_waits_in_vain(&stream->control))
+			log_line(LOG_WARNING, "the far side waits for replies, and -u sends none");
 	}
 	if (result == RECEIVER_CORRUPT || result == RECEIVER_MISMATCH)
 		log_line(LOG_ERROR, "%s", error);

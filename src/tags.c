@@ -101,6 +101,13 @@ int32_t tags_take(struct tags *tags, uint16_t service, uint64_t now_us)
 	return tag;
 }
 
+bool tags_was_given(const struct tags *tags, uint16_t tag)
+{
+	uint16_t i = in_order(tags->counts_down, tag);
+
+	return i / tags->services < tags->by_service[i % tags->services].given;
+}
+
 void tags_free(struct tags *tags, uint16_t tag)
 {
 	assert(tags->of[tag].state == TAG_NEW_OR_USED);

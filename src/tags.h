@@ -73,6 +73,9 @@ void tags_close(struct tags *tags, uint16_t tag);
 /* The far side has answered CLOSE. Does nothing to a tag that is not closing. */
 void tags_closed(struct tags *tags, uint16_t tag);
 
+/* Whether the tag was ever given out in this stream. */
+bool tags_was_given(const struct tags *tags, uint16_t tag);
+
 /*
  * A frame came whose tag has no flow. If the tag is free or waits, it now waits until `free_at_us`,
  * since more may come. No call has an earlier `free_at_us` than the one before in this stream.

@@ -43,6 +43,7 @@ struct dec {
 	struct quarantine quarantine;
 	size_t socket_limit; /* of flows and in quarantine */
 	struct target targets[SERVICES_MAX];
+	char refused_by[ADDRESS_TEXT_SIZE]; /* the target that did so last */
 };
 
 static void plan_expiry(struct dec *dec)
@@ -59,11 +60,22 @@ static bool was_used_lately(const struct dec *dec, const struct flow *flow)
 	return dec->tunnel.now_us - flow->last_used_us < QUARANTINE_US;
 }
 
+/* After a call for the flow's socket; `before` it, so many datagrams had been refused. */
+static void note_refusal(struct dec *dec, const struct flow *flow, uint64_t before)
+{
+	if (dec->counters.value[REFUSED] != before)
+		address_format(&dec->targets[flow->service].address, dec->refused_by);
+}
+
 /* Takes the answers that have come so far. Returns how many entries the batch has of them. */
 static size_t receive(struct dec *dec, struct flow *flow, struct datagram **first)
 {
-	return stream_receive(
+	uint64_t refused = dec->counters.value[REFUSED];
+	size_t count = stream_receive(
 		&dec->stream, flow->socket, &flow->kernel_drops, first, dec->tunnel.now_us);
+
+	note_refusal(dec, flow, refused);
+	return count;
 }
 
 /* The flow goes: its last answers are sent, or counted if the far side has forgotten it. */
@@ -77,7 +89,8 @@ static void empty_socket(struct dec *dec, struct flow *flow, bool is_known_there
 			if (is_known_there)
 				stream_send(&dec->stream, flow->tag, &datagrams[j]);
 			else
-				dec->counters.value[DROP_STALE] += datagrams[j].count;
+				counters_drop(
+					&dec->counters, DROP_STALE, flow->tag, datagrams[j].count);
 }
 
 /* Returns whether the socket is kept for its port. */
@@ -218,7 +231,7 @@ static struct flow *flow_of_tag(struct dec *dec, uint16_t tag)
 	if (flow)
 		flow_touch(&dec->flows, flow, dec->tunnel.now_us);
 	else
-		dec->counters.value[DROP_NO_SOCKET]++;
+		counters_drop(&dec->counters, DROP_NO_SOCKET, tag, 1);
 	return flow;
 }
 
@@ -231,9 +244,12 @@ struct gathered {
 
 static void send_gathered(struct dec *dec, struct gathered *gathered)
 {
-	if (gathered->count > 0)
-		udp_send(gathered->flow->socket, gathered->datagrams, gathered->count,
-			&dec->counters);
+	uint64_t refused = dec->counters.value[REFUSED];
+
+	if (gathered->count == 0)
+		return;
+	udp_send(gathered->flow->socket, gathered->datagrams, gathered->count, &dec->counters);
+	note_refusal(dec, gathered->flow, refused);
 	gathered->count = 0;
 }
 
@@ -305,8 +321,7 @@ static void forward_datagrams(struct dec *dec, uint16_t tag)
 
 	if (!flow)
 		return;
-	count = stream_receive(
-		&dec->stream, flow->socket, &flow->kernel_drops, &datagrams, dec->tunnel.now_us);
+	count = receive(dec, flow, &datagrams);
 	for (size_t i = 0; i < count; i++)
 		stream_send(&dec->stream, tag, &datagrams[i]);
 	if (count > 0)
@@ -374,6 +389,7 @@ static int dec_open(struct dec *dec, const struct stdio *stdio)
 	static const uint8_t no_key[16]; /* dec looks for tags, not for clients */
 	int status;
 
+	dec->counters.refused_by = dec->refused_by;
 	flow_table_init(&dec->flows, false, 1, no_key);
 	if (!choose_targets(dec))
 		return EXIT_FAILURE;

@@ -33,6 +33,7 @@ struct enc {
 	struct flow_table flows;
 	struct listener listeners[SERVICES_MAX];
 	bool far_side_is_gone;
+	bool has_foreign_tags; /* the far side uses tags that were never given out here */
 };
 
 /*
@@ -139,7 +140,12 @@ static void forward_datagrams(struct enc *enc, uint16_t service)
 /* A reply that no client is waiting for any more. */
 static void drop_late_frame(struct enc *enc, uint16_t tag)
 {
-	enc->counters.value[DROP_NO_FLOW]++;
+	counters_drop(&enc->counters, DROP_NO_FLOW, tag, 1);
+	if (!enc->has_foreign_tags && !tags_was_given(&enc->flows.tags, tag)) {
+		enc->has_foreign_tags = true;
+		log_line(LOG_WARNING, "the far side uses tags that this side never gave out: is it "
+				      "uott-enc, too?");
+	}
 	tags_late_frame(&enc->flows.tags, tag, enc->tunnel.now_us + enc->options.idle_timeout_us);
 }
 

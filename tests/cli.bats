@@ -147,9 +147,3 @@ bats_require_minimum_version 1.5.0
   run -1 --separate-stderr "$enc" -u "*:$port"
   [[ $stderr == *"cannot listen on [::]:$port: Address already in use"* ]]
 }
-
-
-@test "-r 5 5354 is refused: the time belongs to -r without a space" {
-  run -2 "$enc" -r 5 5354 -- true
-  [[ $output == *"bad address '5 5354': did you mean -r5?"* ]]
-}

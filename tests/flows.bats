@@ -101,7 +101,7 @@ start_limited() {
   start_limited 1000 -n 1
   expect_equal "$(ask "$port" first)" first
   printf other | "$peer" post 127.0.0.1 "$port"
-  wait_until said enc.err "uott-dec: dropped 1 datagram: no socket could be opened for the flow"
+  wait_until said enc.err "uott-dec: dropped 1 datagram: no socket could be opened for the flow; last: flow 65534"
   expect_not_said enc.err evicted
 }
 

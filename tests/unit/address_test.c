@@ -8,7 +8,7 @@
 
 #define BAD_PORT "a port is a number from 0 to 65535 or a service name"
 #define BAD_FORM "expected HOST:PORT or [V6ADDRESS]:PORT"
-#define EMPTY_HOST "the host is empty; for all addresses write *"
+#define EMPTY_HOST "the host is empty (uott-enc listens on all addresses with *)"
 #define NO_BRACKETS "an IPv6 address is written in brackets, as in [::1]:53"
 #define BAD_BRACKETS "expected [V6ADDRESS]:PORT"
 #define TOO_LONG "the host is too long"

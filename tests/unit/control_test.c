@@ -201,11 +201,12 @@ static void check_known(const char *words)
 	if (control_ack_time(&me.control, &read_us, &held_us))
 		snprintf(time, sizeof(time), "%" PRIu32 "+%" PRIu32, read_us, held_us);
 	snprintf(known, sizeof(known),
-		" %s %s %s acked %" PRIu64 "/%" PRIu64 " time %s deadline %s blocked %s ",
+		" %s %s %s acked %" PRIu64 "/%" PRIu64 " time %s deadline %s blocked %s %s ",
 		control_is_on(&me.control) ? "on" : "off", peers[control_peer(&me.control)],
 		control_is_dead(&me.control, now_us) ? "dead" : "alive",
 		control_acked_bytes(&me.control), control_sent_bytes(&me.control), time,
-		show_deadline(false, open), show_deadline(true, blocked));
+		show_deadline(false, open), show_deadline(true, blocked),
+		control_waits_in_vain(&me.control) ? "waits-in-vain" : "fine");
 	snprintf(spaced, sizeof(spaced), " %s ", words);
 	CHECK_CONTAINS(known, spaced);
 }
@@ -316,6 +317,10 @@ static const struct scene {
 		"dec one-way; < DATA 65535 HELLO 1 TIME 7 ACK 26 CLOSE 5 PING ACK 3 TYPE 9;"
 		"close 5; +60; >; off plain alive acked 0/0 time none;"
 		"< ACK:7 !ACK of length 7, expected 8 or more"},
+	{"an enc that waits for replies is noticed by a dec that sends none",
+		"dec one-way; fine; < DATA 65535 DATA 0; waits-in-vain; dec one-way; < DATA 0; "
+		"fine;"
+		"dec; < DATA 65535; fine; enc one-way; < DATA 65535; fine"},
 	{"until its HELLO is answered dec says ACK only, and is patient",
 		"dec; flows 1; < DATA 65535; close 4; > HELLO 1 ACK 13 DATA 65535; +15; >; +45;"
 		"off unknown alive; deadline never blocked never; < DATA 1; > ACK 26;"

@@ -271,6 +271,27 @@ static void at_once_then_in_sums(void)
 	}
 }
 
+static void the_last_one_is_named(void)
+{
+	setup(0);
+	counters_drop(&counters, DROP_CODEL, 7, 2);
+	counters_drop(&counters, DROP_CODEL, 0, 1);
+	counters.value[REFUSED]++;
+	counters.refused_by = "";
+	CHECK(next_report(0));
+	CHECK(!strstr(text, "last"));
+	CHECK(next_report(0));
+	CHECK_CONTAINS(text, "dropped 3 datagrams: ");
+	CHECK_CONTAINS(text, "; last: flow 0");
+	counters.value[DROP_CODEL]++;
+	counters.value[REFUSED]++;
+	counters.refused_by = "[::1]:53";
+	CHECK(next_report(INTERVAL_US));
+	CHECK_CONTAINS(text, "; last: [::1]:53");
+	CHECK(next_report(INTERVAL_US));
+	CHECK(!strstr(text, "last"));
+}
+
 /* What the text is about. */
 static size_t reported_counter(void)
 {
@@ -322,6 +343,8 @@ int main(void)
 	test("each cause has its report, which changes no value", each_cause_has_its_report);
 	test("any report fits, and a smaller size cuts", any_report_fits_or_is_cut);
 	test("a cause is reported at once, then as a sum after ten seconds", at_once_then_in_sums);
+	test("a report names the target or the flow of the last datagram, if it is known",
+		the_last_one_is_named);
 	test("random drops are all reported, once, and not too often", random_drops);
 	return tests_end();
 }

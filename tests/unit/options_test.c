@@ -22,7 +22,7 @@ enum {
 #define BAD_PORT "a port is a number from 0 to 65535 or a service name"
 #define BAD_FORM "expected HOST:PORT or [V6ADDRESS]:PORT"
 #define NO_BRACKETS "an IPv6 address is written in brackets, as in [::1]:53"
-#define EMPTY_HOST "the host is empty; for all addresses write *"
+#define EMPTY_HOST "the host is empty (uott-enc listens on all addresses with *)"
 #define NO_DASHES "expected HOST PORT, and -- in front of a COMMAND"
 
 #define NO_TIMES " |-1|-0|+1|nan|inf|-inf|infinity|s|1s|1 | 1|1,5|1.5.1|.|1000000001|1e3|1e-3|0x10"

@@ -41,6 +41,7 @@ static uint16_t any_service(void)
 static void random_step(uint16_t tag, uint64_t wait_us)
 {
 	now_us += random_below(4);
+	CHECK(tags_was_given(&tags, tag) == (model.state[tag] != NEW));
 	switch (random_below(4)) {
 	case 0:
 		take(any_service());
