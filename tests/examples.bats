@@ -30,14 +30,6 @@ start_example() {
   start example env "PATH=$BATS_FILE_TMPDIR/bin:$BUILD:$PATH" "$examples/$script" "$@"
 }
 
-start_dnsmasq() { # sets $port
-  port=$("$peer" free-port)
-  start dnsmasq "$(PATH=$PATH:/usr/sbin command -v dnsmasq)" --keep-in-foreground --no-resolv --no-hosts \
-    --conf-file=/dev/null --pid-file= --user="$(id -un)" --listen-address=127.0.0.1 --bind-interfaces \
-    --port="$port" --address=/lab.test/127.9.9.9 --log-facility=-
-  wait_until said dnsmasq.err "started"
-}
-
 # The command that the script names, with our name.
 resolves() { # [ARG]...
   local ask
@@ -61,14 +53,16 @@ resolves() { # [ARG]...
 }
 
 @test "dns-over-ssh: dig gets its answers over UDP and TCP" {
-  start_dnsmasq
+  port=$("$peer" free-port)
+  start_dnsmasq "$port"
   start_example dns-over-ssh host "127.0.0.1:$port" "$("$peer" free-port)"
   wait_until resolves +notcp
   wait_until resolves +tcp
 }
 
 @test "dns-over-ssh -R: the host asks a server that this machine reaches, over UDP and TCP" {
-  start_dnsmasq
+  port=$("$peer" free-port)
+  start_dnsmasq "$port"
   start_example dns-over-ssh -R host "127.0.0.1:$port" "127.0.0.1:$("$peer" free-port)"
   wait_until resolves +notcp
   wait_until resolves +tcp

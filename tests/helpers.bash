@@ -154,6 +154,33 @@ own_network() {
   unshare "${options[@]}" -- "$@" 3>&-
 }
 
+# Prints the words that run a command in the network of a process.
+words_inside() { # PID
+  local user=''
+  [ "$(id -u)" -eq 0 ] || user='--user --preserve-credentials'
+  echo "nsenter --target $1 $user --mount --net --wd=."
+}
+
+# start_network: a network of its own, with its own /run. It is that of $pid.
+start_network() { # NAME
+  local options=(--net --mount)
+  [ "$(id -u)" -eq 0 ] || options+=(--user --map-root-user)
+  # shellcheck disable=SC2016 # for the other shell
+  start "$1" unshare "${options[@]}" -- sh -c \
+    'mount -t tmpfs none /run && ip link set lo up && echo up && exec "$0" hold' "$peer"
+  wait_until said "$1.out" up
+}
+
+# start_dnsmasq PORT [OPTION]...: a DNS server that knows lab.test and example.org, on loopback. The
+# words in $inside, if any, run it.
+start_dnsmasq() {
+  start dnsmasq "${inside[@]}" "$(PATH=$PATH:/usr/sbin command -v dnsmasq)" --keep-in-foreground --no-resolv \
+    --no-hosts --conf-file=/dev/null --pid-file= --user="$(id -un)" --listen-address=127.0.0.1 \
+    --bind-interfaces --port="$1" --address=/lab.test/127.9.9.9 --address=/example.org/127.9.9.9 \
+    --log-facility=- "${@:2}"
+  wait_until said dnsmasq.err "started"
+}
+
 fail() {
   echo "$*"
   return 1

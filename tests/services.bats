@@ -154,10 +154,7 @@ range_in_own_network() {
 
 @test "a name server and an SNMP agent answer through one pipe" {
   dns_port=$("$peer" free-port)
-  start dnsmasq "$(PATH=$PATH:/usr/sbin command -v dnsmasq)" --keep-in-foreground --no-resolv --no-hosts \
-    --conf-file=/dev/null --pid-file= --user="$(id -un)" --listen-address=127.0.0.1 --bind-interfaces \
-    --port="$dns_port" --address=/lab.test/127.9.9.9 --log-facility=-
-  wait_until said dnsmasq.err "started"
+  start_dnsmasq "$dns_port"
   snmp_port=$("$peer" free-port)
   printf 'rocommunity public 127.0.0.1\nsysName agent.lab.test\n' >snmpd.conf
   export SNMP_PERSISTENT_DIR=$PWD

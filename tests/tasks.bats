@@ -63,22 +63,6 @@ is_listening() { # FILE
   done
 }
 
-# Prints the words that run a command in the network of a process.
-words_inside() { # PID
-  local user=''
-  [ "$(id -u)" -eq 0 ] || user='--user --preserve-credentials'
-  echo "nsenter --target $1 $user --mount --net --wd=."
-}
-
-# start_network: a network of its own, with its own /run. It is that of $pid.
-start_network() { # NAME
-  local options=(--net --mount)
-  [ "$(id -u)" -eq 0 ] || options+=(--user --map-root-user)
-  start "$1" unshare "${options[@]}" -- sh -c \
-    'mount -t tmpfs none /run && ip link set lo up && echo up && exec "$0" hold' "$peer"
-  wait_until said "$1.out" up
-}
-
 # start_wireguard NAME NETWORK ADDRESS PORT MTU, with the key in NAME.key. The other options are
 # those of the peer.
 start_wireguard() {

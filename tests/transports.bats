@@ -6,23 +6,14 @@ bats_require_minimum_version 1.5.0
 setup_file() {
   cd "$BATS_FILE_TMPDIR" || return 1
   start_sshd
-  start_dnsmasq
+  "$peer" free-port >dns_port
+  start_dnsmasq "$(cat dns_port)" --log-queries \
+    --txt-record="big.lab.test,$(printf 'x%.0s' {1..200}),$(printf 'y%.0s' {1..200}),$(printf 'z%.0s' {1..200})"
 }
 
 teardown_file() {
   cd "$BATS_FILE_TMPDIR" || return 1
   stop_all
-}
-
-start_dnsmasq() {
-  local port
-  port=$("$peer" free-port)
-  start dnsmasq "$(PATH=$PATH:/usr/sbin command -v dnsmasq)" --keep-in-foreground --no-resolv --no-hosts \
-    --conf-file=/dev/null --pid-file= --user="$(id -un)" --listen-address=127.0.0.1 --bind-interfaces \
-    --port="$port" --address=/lab.test/127.9.9.9 --log-facility=- --log-queries \
-    --txt-record="big.lab.test,$(printf 'x%.0s' {1..200}),$(printf 'y%.0s' {1..200}),$(printf 'z%.0s' {1..200})"
-  echo "$port" >dns_port
-  wait_until said dnsmasq.err "started"
 }
 
 dns() {
