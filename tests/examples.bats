@@ -152,9 +152,10 @@ listens() { # PORT
   grep -q ":$(printf %04X "$1") 00000000:0000 07" /proc/net/udp
 }
 
+# 25 datagrams of the voice, and the answers to INVITE and BYE.
 has_media_back() {
   kill -USR1 "$pid"
-  [ "$(counter example.err udp_in)" = "$(counter example.err udp_out)" ]
+  [ "$(counter example.err udp_out)" -ge 28 ]
 }
 
 # Run with its own network, on which this machine has the address of the PBX too.
@@ -166,7 +167,6 @@ call_in_own_network() { # PBX
   sipp -sf "$BATS_TEST_DIRNAME/call.xml" -i 127.0.0.1 -mi 127.0.0.1 -p 5070 -mp 7000 -m 1 -nostdin \
     -timeout 20s "$1:5060" >call.out 2>&1
   wait_until has_media_back
-  [ "$(counter example.err udp_out)" -ge 28 ]
   stop_all
 }
 

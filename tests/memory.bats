@@ -25,11 +25,12 @@ no_findings() {
     sh -c 'echo $$ >>runs; exec "$@"' sh $(watched dec-log) "$dec" --no-sandbox -v -i 1 "127.0.0.1:$target,localhost:$target"
   wait_until said enc.err "listening on"
   port=$(listening_port enc.err)
+  answers() { [ "$(printf two | timeout 2 "$peer" send 127.0.0.1 "$port")" = two ]; }
+  wait_until answers # dec starts slowly here, and what waits for 1 s is dropped
   "$peer" clients 200 127.0.0.1 "$port"
   wait_until said enc.err "uott-enc: flow 65535: expired"
   kill "$(head -n 1 runs)"
   wait_until said enc.err "running it again"
-  answers() { [ "$(printf two | timeout 2 "$peer" send 127.0.0.1 "$port")" = two ]; }
   wait_until answers
   kill "$pid"
   finish "$pid"
