@@ -1,9 +1,9 @@
 #!/usr/bin/env bats
 # Goal: each script in examples/ does its task with the real software, through a real sshd.
-load helpers
+load ../helpers
 bats_require_minimum_version 1.5.0
 
-examples=$BATS_TEST_DIRNAME/../examples
+examples=$BATS_TEST_DIRNAME/../../examples
 
 # The scripts find the programs and a configured ssh in PATH, as they do on a machine of a user.
 setup_file() {

@@ -1,10 +1,10 @@
 #!/usr/bin/env bats
 # Goal: the scripts, units and files in examples/ that are about VPNs, sessions, lines and services
 # do their task with the real software.
-load helpers
+load ../helpers
 bats_require_minimum_version 1.5.0
 
-examples=$BATS_TEST_DIRNAME/../examples
+examples=$BATS_TEST_DIRNAME/../../examples
 
 # The scripts find the programs and a configured ssh in PATH, as they do on a machine of a user.
 # NETWORK is a process whose network uott-dec uses on the host.

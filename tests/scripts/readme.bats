@@ -1,10 +1,10 @@
 #!/usr/bin/env bats
 # Goal: each command of README.md does what it says, as it stands there. `host` is another network
 # behind a real sshd. kubectl, docker and adb are stubs that run the command over there.
-load helpers
+load ../helpers
 bats_require_minimum_version 1.5.0
 
-readme=$BATS_TEST_DIRNAME/../README.md
+readme=$BATS_TEST_DIRNAME/../../README.md
 
 setup_file() {
   cd "$BATS_FILE_TMPDIR" || return 1
@@ -25,7 +25,7 @@ setup_file() {
   sed 's/^Host .*/Host */' ssh_config >near_config
   echo "  ProxyCommand socat - UNIX-CONNECT:$PWD/sshd.socket" >>near_config
   ln -s "$BUILD"/uott-??? far_bin
-  cp "$BATS_TEST_DIRNAME/../examples/carry" bin/uott-carry
+  cp "$BATS_TEST_DIRNAME/../../examples/carry" bin/uott-carry
   # shellcheck disable=SC2016 # for the stub
   stub far_login "exec $in_far sh -c \"\$SSH_ORIGINAL_COMMAND\""
   stub ssh "exec $(command -v ssh) -F $PWD/near_config \"\$@\""

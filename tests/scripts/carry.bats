@@ -1,9 +1,9 @@
 #!/usr/bin/env bats
 # Goal: uott-carry runs the right program where nothing is installed, and leaves nothing behind.
-load helpers
+load ../helpers
 bats_require_minimum_version 1.5.0
 
-carry=$BATS_TEST_DIRNAME/../examples/carry
+carry=$BATS_TEST_DIRNAME/../../examples/carry
 
 setup_file() {
   cd "$BATS_FILE_TMPDIR" || return 1

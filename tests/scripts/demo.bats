@@ -1,8 +1,8 @@
 #!/usr/bin/env bats
 # Goal: the demonstration shows what the README promises, on a terminal and elsewhere, or fails.
-load helpers
+load ../helpers
 
-demo=$BATS_TEST_DIRNAME/../examples/demo
+demo=$BATS_TEST_DIRNAME/../../examples/demo
 
 # shows FILE: it ran to its end, and says how long the queries took, both times.
 shows() {
