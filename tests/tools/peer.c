@@ -422,15 +422,20 @@ static void late(char **a)
 
 static void free_port(char **a)
 {
-	int tcp = socket(AF_INET, SOCK_STREAM, 0);
-	char port[16];
-
 	(void)a;
-	if (listen(tcp, 1) != 0) /* takes any port */
-		err(1, "listen");
-	sprintf(port, "%u", port_of(tcp));
-	bind_to("127.0.0.1", port);
-	puts(port);
+	for (int tries = 0; tries < 100; tries++) {
+		int tcp = socket(AF_INET, SOCK_STREAM, 0), udp = socket(AF_INET, SOCK_DGRAM, 0);
+		struct sockaddr_in where = {.sin_family = AF_INET};
+
+		if (listen(tcp, 1) != 0) /* takes any port, each time another one */
+			err(1, "listen");
+		where.sin_port = htons((uint16_t)port_of(tcp));
+		if (bind(udp, (struct sockaddr *)&where, sizeof(where)) == 0) {
+			printf("%u\n", port_of(tcp));
+			return;
+		}
+	}
+	errx(1, "no port is free for TCP and UDP");
 }
 
 static const struct mode {
