@@ -24,7 +24,8 @@ CFLAGS  ?= -O2 -g
 PREFIX  ?= /usr/local
 BINDIR  ?= $(PREFIX)/bin
 LIBDIR  ?= $(PREFIX)/lib
-MANDIR  ?= $(PREFIX)/share/man
+DATADIR ?= $(PREFIX)/share
+MANDIR  ?= $(DATADIR)/man
 INSTALL ?= install
 
 BUILD = build
@@ -215,6 +216,11 @@ lint:
 	tests/setup lint
 	tests/lint
 
+# The shell, and where it looks for completions: bash and fish for a file of each program.
+COMPLETIONS = zsh:zsh/site-functions/_uott \
+	$(foreach program,uott-enc uott-dec uott-carry,bash:bash-completion/completions/$(program) \
+		fish:fish/vendor_completions.d/$(program).fish)
+
 install: all
 	$(INSTALL) -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man5
 	$(INSTALL) -m 755 $(PROGRAMS) $(DESTDIR)$(BINDIR)
@@ -222,6 +228,10 @@ install: all
 	$(INSTALL) -m 755 $(BUILD)/uott-carry $(DESTDIR)$(BINDIR)
 	$(INSTALL) -m 644 src/uott-enc.1 src/uott-dec.1 src/uott-carry.1 $(DESTDIR)$(MANDIR)/man1
 	$(INSTALL) -m 644 src/uott.5 $(DESTDIR)$(MANDIR)/man5
+	for file in $(COMPLETIONS); do \
+		to=$(DESTDIR)$(DATADIR)/$${file#*:}; \
+		$(INSTALL) -d "$${to%/*}" && $(INSTALL) -m 644 src/uott.$${file%%:*} "$$to" || exit; \
+	done
 
 install-static: install
 	for file in $(BUILD)/static/*/uott-???; do \
@@ -234,6 +244,7 @@ uninstall:
 	rm -rf $(DESTDIR)$(LIBDIR)/uott
 	rm -f $(addprefix $(DESTDIR)$(MANDIR)/man1/,uott-enc.1 uott-dec.1 uott-carry.1)
 	rm -f $(DESTDIR)$(MANDIR)/man5/uott.5
+	for file in $(COMPLETIONS); do rm -f $(DESTDIR)$(DATADIR)/$${file#*:}; done
 
 clean:
 	rm -rf build

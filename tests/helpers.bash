@@ -181,6 +181,11 @@ start_dnsmasq() {
   wait_until said dnsmasq.err "started"
 }
 
+# shows PATTERN: whether a line of the screen of tmux is like this.
+shows() {
+  tmux -S tmux capture-pane -p >screen.err && grep -qxE -- "$1" screen.err
+}
+
 fail() {
   echo "$*"
   return 1

@@ -102,11 +102,6 @@ start_wireguard() {
   expect_said iperf3.out receiver
 }
 
-# The screen of the session contains a line like this.
-shows() { # PATTERN
-  tmux -S tmux capture-pane -p >screen.err && grep -qx "$1" screen.err
-}
-
 type_line() { # TEXT
   tmux -S tmux send-keys -l "$1" && tmux -S tmux send-keys Enter
 }
