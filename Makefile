@@ -90,7 +90,7 @@ PURE    = address control counters flow frame options quarantine queue receiver 
 COMMON  = $(PURE) command limit listen log loop-epoll loop-poll pipe report sandbox signals stream tunnel \
 	udp usage
 HOT     = flow queue sender siphash
-TOOLS   = far hostile load peer slowpipe
+TOOLS   = far hostile link load peer slowpipe
 PROGRAMS = $(BUILD)/uott-enc $(BUILD)/uott-dec
 TESTED  = $(PURE) command limit sandbox signals
 UNIT_TESTS = $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/*_test.c))
@@ -140,7 +140,7 @@ $(BUILD)/tests/%.so: tests/tools/%.c Makefile
 	$(CC) -D_GNU_SOURCE $(WARNINGS) -Wno-pedantic -O2 -fPIC -shared -o $@ $< -ldl
 
 $(BUILD)/tests/load: $(addprefix tests/tools/,judge.c judge.h congestion.c congestion.h tool.h)
-$(TOOLS:%=$(BUILD)/tests/%) $(BUILD)/tests/link: $(BUILD)/tests/%: tests/tools/%.c Makefile
+$(TOOLS:%=$(BUILD)/tests/%): $(BUILD)/tests/%: tests/tools/%.c Makefile
 	mkdir -p $(@D)
 	$(COMPILE) $(LDFLAGS) -o $@ $(filter %.c,$^)
 
@@ -207,7 +207,6 @@ check: all $(UNIT_TESTS) $(FUZZ_REPLAYS) $(TEST_TOOLS)
 	BUILD=$(abspath $(BUILD)) UOTT_STATIC=$(CURDIR)/build/static tests/run $(BATS_ARGS)
 
 BENCHES = bench-latency bench-memory bench-network
-bench-network: $(BUILD)/tests/link
 bench: bench-throughput
 bench-throughput $(BENCHES): bench-%: all $(TEST_TOOLS) $(BENCH_TOOLS:%=$(BUILD)/tests/%)
 	BUILD=$(abspath $(BUILD)) tests/bench/$* $(BENCH_ARGS)

@@ -1,36 +1,44 @@
 /*
- * A packet link between two network namespaces. What leaves one of them goes through
+ * A packet link between two Ethernet devices of its network namespace. What one of them receives
+ * goes through
  *
  *   a buffer    BUFFER bytes wait here; a packet that does not fit is dropped
  *   a link      packets leave one after the other at RATE; after a pause, BURST bytes at once
- *   a distance  DELAY ms and a jitter; LOSS percent do not arrive; none overtakes another
+ *   a distance  DELAY ms and a jitter; LOSS percent do not arrive, OVERTAKEN percent arrive behind
+ *               the next one
  *
- *   link [OPTION]... NAMESPACE [OPTION]... NAMESPACE
+ * and leaves through the other one.
+ *
+ *   link [OPTION]... DEVICE [OPTION]... DEVICE
  *
  *   -r RATE[:SECONDS]  bits per second; then comes the next -r, and after the last one the first
  *   -b BUFFER  -B BURST  -d DELAY  -j JITTER (0 to JITTER ms, anew every JITTER ms)  -l LOSS
+ *   -o OVERTAKEN
  *
- * The options in front of a namespace are for what leaves it. Losses and jitter are the same in
- * every run. It needs root, makes a device "wire" in each NAMESPACE (a file as in /run/netns), and
- * says "ready"; the caller gives them addresses. On SIGTERM it ends, and says what passed.
+ * The options in front of a device are for what comes from it. Losses and jitter are the same in
+ * every run. A device is one end of a veth pair, whose other end must not make segments larger than
+ * a packet (ip link set ... gso_max_segs 1). Says "ready". On SIGTERM it ends, and says what
+ * passed.
  */
-#include <fcntl.h>
-#include <linux/if_tun.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <linux/virtio_net.h>
 #include <net/if.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "tool.h"
 
 enum {
 	STEPS_MAX = 8,
-	PACKET_MAX = 2048, /* bytes */
+	PACKET_MAX = 2048,                                  /* bytes */
+	HEADERS = sizeof(struct virtio_net_hdr) + ETH_HLEN, /* in front of a packet: not counted */
 	PACKETS = 8192,
+	RECEIVE_BUFFER = 16 * 1024 * 1024,
 	READS_MAX = 64, /* in a turn: what is due does not wait for more */
 };
 
@@ -39,20 +47,21 @@ enum {
 struct packet {
 	int64_t leaves, arrives;
 	size_t length;
-	bool lost;
-	uint8_t bytes[PACKET_MAX];
+	bool lost, overtaken;
+	uint8_t bytes[HEADERS + PACKET_MAX];
 };
 
 struct lane {
 	int in, out;
-	double buffer, burst, delay, jitter, loss;
+	double buffer, burst, delay, jitter, loss, overtaken;
 	double rates[STEPS_MAX + 1], seconds[STEPS_MAX + 1];
 	size_t steps;
 
 	/* From first to gone they are on the distance, from gone to end in the buffer. */
 	struct packet packets[PACKETS];
 	uint64_t first, gone, end;
-	size_t waiting; /* bytes in the buffer */
+	struct packet *held; /* until the next one has arrived; NULL: none */
+	size_t waiting;      /* bytes in the buffer */
 	int64_t link_free, last_arrives, jitter_now, jitter_until;
 	unsigned short random[3];
 	unsigned long long passed[2], dropped[2]; /* packets, bytes */
@@ -111,6 +120,7 @@ static void put_in_buffer(struct lane *lane, struct packet *packet, int64_t now)
 			  jitter_at(lane, packet->leaves);
 	packet->arrives = lane->last_arrives = later(packet->arrives, lane->last_arrives);
 	packet->lost = erand48(lane->random) * 100 < lane->loss;
+	packet->overtaken = lane->overtaken > 0 && erand48(lane->random) * 100 < lane->overtaken;
 	lane->waiting += packet->length;
 	lane->end++;
 }
@@ -123,17 +133,35 @@ static void take(struct lane *lane)
 		lane->waiting -= packet_at(lane, lane->gone)->length;
 	for (int i = 0; i < READS_MAX; i++) {
 		struct packet *packet = packet_at(lane, lane->end);
-		ssize_t length = read(lane->in, packet->bytes, PACKET_MAX);
+		ssize_t length = read(lane->in, packet->bytes, sizeof(packet->bytes));
 
-		if (length <= 0)
+		if (length < HEADERS)
 			return;
-		packet->length = (size_t)length;
+		packet->length = (size_t)length - HEADERS;
 		if ((double)(lane->waiting + packet->length) > lane->buffer ||
-			lane->end - lane->first == PACKETS - 1)
+			lane->end - lane->first == PACKETS - 2) /* and the one that is held */
 			count(lane->dropped, packet->length);
 		else
 			put_in_buffer(lane, packet, now);
 	}
+}
+
+static void hand_over(struct lane *lane, struct packet *packet)
+{
+	packet->lost |= !packet->lost &&
+			write(lane->out, packet->bytes, HEADERS + packet->length) < 0;
+	count(packet->lost ? lane->dropped : lane->passed, packet->length);
+}
+
+static void arrive(struct lane *lane, struct packet *packet)
+{
+	struct packet *held = lane->held;
+
+	lane->held = packet->overtaken && !held ? packet : NULL;
+	if (!lane->held)
+		hand_over(lane, packet);
+	if (held)
+		hand_over(lane, held);
 }
 
 /* Returns how long it takes until the next one arrives. */
@@ -144,34 +172,36 @@ static int64_t deliver(struct lane *lane, int64_t now)
 
 		if (packet->arrives > now)
 			return packet->arrives - now;
-		packet->lost |= !packet->lost &&
-				write(lane->out, packet->bytes, packet->length) < 0;
-		count(packet->lost ? lane->dropped : lane->passed, packet->length);
+		arrive(lane, packet);
 	}
 	return IDLE;
 }
 
-static int open_device(const char *namespace)
+/* The header of each packet tells what the sending host has left to the device: the checksum. */
+static int open_device(const char *name)
 {
-	struct ifreq request = {.ifr_name = "wire", .ifr_flags = IFF_TUN | IFF_NO_PI};
-	int space = open(namespace, O_RDONLY), fd;
+	struct sockaddr_ll device = {.sll_family = AF_PACKET,
+		.sll_protocol = htons(ETH_P_ALL),
+		.sll_ifindex = (int)if_nametoindex(name)};
+	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, 0), on = 1;
 
-	if (space < 0 || setns(space, CLONE_NEWNET) != 0)
-		err(1, "%s", namespace);
-	close(space);
-	fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK);
-	if (fd < 0 || ioctl(fd, TUNSETIFF, &request) != 0)
-		err(1, "tun");
+	if (fd < 0 || device.sll_ifindex == 0 ||
+		setsockopt(fd, SOL_PACKET, PACKET_VNET_HDR, &on, sizeof(on)) != 0 ||
+		setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &on, sizeof(on)) != 0 ||
+		bind(fd, (struct sockaddr *)&device, sizeof(device)) != 0)
+		err(1, "%s", name);
+	set_receive_buffer(fd, RECEIVE_BUFFER);
 	return fd;
 }
 
 static void read_lane(struct lane *lane, int argc, char **argv)
 {
-	double *values[] = {&lane->buffer, &lane->burst, &lane->delay, &lane->jitter, &lane->loss};
-	static const char letters[] = "bBdjl";
+	double *values[] = {&lane->buffer, &lane->burst, &lane->delay, &lane->jitter, &lane->loss,
+		&lane->overtaken};
+	static const char letters[] = "bBdjlo";
 	int option;
 
-	while ((option = getopt(argc, argv, "+r:b:B:d:j:l:")) != -1) {
+	while ((option = getopt(argc, argv, "+r:b:B:d:j:l:o:")) != -1) {
 		size_t i = lane->steps;
 
 		if (option == '?' || (option == 'r' && lane->steps++ == STEPS_MAX))
@@ -184,7 +214,7 @@ static void read_lane(struct lane *lane, int argc, char **argv)
 			errx(2, "'%s': expected RATE:SECONDS", optarg);
 	}
 	if (optind == argc || lane->steps == 0)
-		errx(2, "expected -r RATE and NAMESPACE");
+		errx(2, "expected -r RATE and DEVICE");
 	lane->in = open_device(argv[optind++]);
 }
 
