@@ -118,6 +118,13 @@ counter() { # FILE KEY: prints its value from the last line of counters in FILE
   grep -o "[ ]$2=[0-9]*" "$1" | tail -n 1 | cut -d = -f 2
 }
 
+# counted KEY VALUE [NAME]: whether NAME (enc), which runs as $pid, counts that many.
+counted() {
+  kill -USR1 "$pid" || return
+  pause
+  [ "$(counter "${3:-enc}.err" "$1")" = "$2" ]
+}
+
 # stream_bytes in | out: prints how many bytes enc has read or written. It runs as "enc" and $pid.
 stream_bytes() {
   local lines
@@ -161,12 +168,13 @@ words_inside() { # PID
   echo "nsenter --target $1 $user --mount --net --wd=."
 }
 
-# start_network: a network of its own, with its own /run. It is that of $pid.
-start_network() { # NAME
+# start_network NAME [WORD]...: a network of its own, with its own /run. It is that of $pid. The words
+# run it.
+start_network() {
   local options=(--net --mount)
   [ "$(id -u)" -eq 0 ] || options+=(--user --map-root-user)
-  # shellcheck disable=SC2016 # for the other shell
-  start "$1" unshare "${options[@]}" -- sh -c \
+  # shellcheck disable=SC2016 # for sh
+  start "$@" unshare "${options[@]}" -- sh -c \
     'mount -t tmpfs none /run && ip link set lo up && echo up && exec "$0" hold' "$peer"
   wait_until said "$1.out" up
 }

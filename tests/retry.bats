@@ -123,12 +123,6 @@ start_retrying() { # ARG... -- COMMAND...
   counted drop_stale 1
 }
 
-counted() { # KEY VALUE
-  kill -USR1 "$pid" || return
-  pause
-  [ "$(counter enc.err "$1")" = "$2" ]
-}
-
 @test "a reply that arrives when one stream ends does not get into the next stream" {
   start_peer target hold
   local target=$pid
