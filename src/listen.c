@@ -24,7 +24,10 @@ static bool is_family_missing(int error)
 	return error == EAFNOSUPPORT || error == EADDRNOTAVAIL;
 }
 
-/* "*" without -4 or -6 is one socket for both. Returns false after a message. */
+/*
+ * Without -4 or -6, "*" is one socket for both, and no host is loopback of IPv4, or else of IPv6.
+ * Returns false after a message.
+ */
 static bool find_candidates(struct candidates *found, const struct host_port *where, int family)
 {
 	char error[ADDRESS_ERROR_SIZE];
@@ -37,6 +40,9 @@ static bool find_candidates(struct candidates *found, const struct host_port *wh
 	}
 	found->count += address_resolve(
 		where, family, found->of + found->count, ADDRESSES_MAX - found->count, error);
+	if (family == AF_UNSPEC && where->host[0] == '\0')
+		found->count += address_resolve(
+			where, AF_INET6, found->of + found->count, 1, error);
 	if (found->count == 0)
 		log_line(LOG_ERROR, "%s", error);
 	return found->count > 0;
@@ -77,7 +83,8 @@ static bool open_range(const struct service_range *range, int family, struct lis
 		listeners[i].socket = open_port(&candidates, i, &bound);
 		if (listeners[i].socket < 0)
 			return false;
-		if (i == 0 && candidates.count > 1 && !candidates.dual_stack)
+		if (i == 0 && candidates.count > 1 && !candidates.dual_stack &&
+			range->first.host[0] != '\0')
 			log_line(LOG_WARNING, "'%s' has %zu addresses: listening on %s alone",
 				range->first.host, candidates.count, address_format(&bound, text));
 	}

@@ -130,6 +130,20 @@ ask_from() {
   expect_equal "$(ask_from far after 10.9.0.1)" after
 }
 
+@test "where there is no IPv4, loopback is that of IPv6, and a name leads to the target" {
+  network only
+  printf '127.0.0.1 both\n::1 both\n' >hosts
+  ./only mount --bind hosts /etc/hosts
+  ./only ip address del 127.0.0.1/8 dev lo
+  start_target only "$peer" echo ::1
+  for host in "[::1]" both; do
+    for where in 0 "[::1]:0" "*:0"; do
+      listen enc ./only "$enc" -v "$where" -- "$dec" "$host:$target"
+      expect_equal "$(ask_from only "by $where to $host" ::1)" "by $where to $host"
+    done
+  done
+}
+
 @test "a wildcard enc answers across a link from the address that the client wrote to" {
   join
   ./near ip address add 10.9.0.11/24 dev wire
