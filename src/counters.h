@@ -25,7 +25,7 @@ enum counter {
 	FLOWS_PEAK,  /* the most alive at once, */
 	FLOWS_TOTAL, /* and all since the start */
 	EXPIRED,     /* flows forgotten because they were idle, */
-	EVICTED,     /* because a new flow needed the room, */
+	EVICTED,     /* because a new flow needed the room, or their socket lost its address, */
 	CLOSED,      /* and because the far side had forgotten them */
 	RETRIES,     /* how often COMMAND was run again */
 	QUEUED,      /* frames that wait for the pipe now */

@@ -35,6 +35,7 @@ struct flow {
 		struct {              /* dec: set and owned by the caller */
 			int socket;
 			uint32_t kernel_drops; /* as for udp_receive() */
+			uint64_t source_checked_us;
 		};
 	};
 

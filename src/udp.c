@@ -151,6 +151,20 @@ int udp_open_connected(const struct address *target, const struct address *sourc
 	return other;
 }
 
+bool udp_has_source(int socket)
+{
+	struct address own;
+	int other;
+
+	udp_bound_address(socket, &own);
+	address_set_port(&own, 0);
+	other = udp_open_bound(&own, false);
+	if (other < 0)
+		return errno != EADDRNOTAVAIL;
+	close(other);
+	return true;
+}
+
 void udp_stop_receiving(int socket)
 {
 	set_option(socket, SOL_SOCKET, SO_RCVBUF, 0); /* the least that there is */

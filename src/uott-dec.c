@@ -26,6 +26,7 @@
 enum {
 	TARGET_ADDRESSES_MAX = 8,
 	LAST_READS_MAX = 8, /* of a socket that goes away */
+	SOURCE_CHECK_US = 5 * US_PER_SECOND,
 };
 
 struct target {
@@ -203,6 +204,7 @@ static struct flow *open_flow(struct dec *dec, uint16_t tag)
 	}
 	flow->socket = socket;
 	flow->service = service;
+	flow->source_checked_us = dec->tunnel.now_us;
 	tunnel_flow_added(&dec->tunnel, flow_count(&dec->flows));
 	plan_expiry(dec);
 	if (log_shows(LOG_DETAIL))
@@ -221,11 +223,28 @@ static void answer_close(struct dec *dec, uint16_t tag)
 	stream_close_flow(&dec->stream, tag, dec->tunnel.now_us);
 }
 
+/*
+ * The host may lose the address that a socket sends from. Then no datagram leaves, or no answer
+ * finds its way, until the flow gets another socket. The check comes before a flow's first frame of
+ * a turn, when nothing of it is gathered.
+ */
+static bool has_lost_source(struct dec *dec, struct flow *flow)
+{
+	if (dec->tunnel.now_us - flow->source_checked_us < SOURCE_CHECK_US)
+		return false;
+	flow->source_checked_us = dec->tunnel.now_us;
+	return !udp_has_source(flow->socket);
+}
+
 /* Returns the flow of the tag, which is used now; or NULL if there can be none. */
 static struct flow *flow_of_tag(struct dec *dec, uint16_t tag)
 {
 	struct flow *flow = flow_find_tag(&dec->flows, tag);
 
+	if (flow && has_lost_source(dec, flow)) {
+		close_flow(dec, flow, EVICTED);
+		flow = NULL;
+	}
 	if (!flow)
 		flow = open_flow(dec, tag);
 	if (flow)

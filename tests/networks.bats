@@ -115,6 +115,35 @@ ask_from() {
   expect_equal "$(counter dec.err udp_in)" 2
 }
 
+@test "a flow whose source address goes away gets another one, over IPv4 and IPv6" {
+  join
+  while read -r network length; do
+    start_target far "$peer" echo "${network}2"
+    host=${network}2
+    [[ $host != *:* ]] || host=[$host]
+    start_dec "$host"
+    for text in before still; do
+      frame 1 $text >&9
+      wait_until said dec.out $text
+      move_clock 6
+    done
+    ./near ip address del "${network}1/$length" dev wire
+    ./near ip address add "${network}3/$length" dev wire
+    frame 1 after >&9
+    wait_until said dec.out after
+    ./near ip address del "${network}3/$length" dev wire
+    move_clock 6
+    frame 1 lost >&9
+    wait_until counted drop_no_socket 1 dec
+    ./near ip address add "${network}1/$length" dev wire
+    frame 1 again >&9
+    wait_until said dec.out again
+    stop
+    expect_equal "$(counter dec.err udp_in)" 4
+    expect_equal "$(counter dec.err evicted)" 2
+  done <<<$'10.9.0. 24\nfd09:: 64'
+}
+
 @test "enc goes on when the address that it listens on is gone for a while, and counts what it cannot send" {
   join
   start_target near "$peer" echo
