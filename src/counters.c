@@ -53,7 +53,7 @@ static_assert(ARRAY_SIZE(keys) == COUNTERS, "each counter has a name");
 
 /* Of drops and refusals, for the person who reads the report. */
 static const char causes[][65] = {
-	[REFUSED - FIRST_CAUSE] = "nobody listens at the target, or it cannot be reached",
+	[REFUSED - FIRST_CAUSE] = "nobody listens at the target, or the datagram cannot reach it",
 	[DROP_QUEUE_FULL - FIRST_CAUSE] = "the pipe is too slow, and the queue is full",
 	[DROP_STALE - FIRST_CAUSE] = "the wait for the pipe was too long, or the flow was over",
 	[DROP_CODEL -

@@ -33,7 +33,7 @@ enum counter {
 	RATE,        /* bytes per second that it reads, */
 	RTT_US,      /* and the round trip; all three are 0 if the far side does not tell */
 	NOISE_BYTES, /* skipped before the first frame */
-	REFUSED,     /* datagrams reported back (ICMP) as refused or unreachable */
+	REFUSED,     /* datagrams reported back (ICMP) as refused, unreachable or too big */
 	DROP_QUEUE_FULL,
 	DROP_STALE,
 	DROP_CODEL,

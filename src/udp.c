@@ -333,7 +333,7 @@ size_t udp_receive(
 	}
 	received = receive_messages(socket, messages, (unsigned int)room, MSG_DONTWAIT);
 	if (received < 0) {
-		counters->value[REFUSED] += tells_of_earlier_datagram(errno);
+		counters->value[REFUSED] += tells_of_earlier_datagram(errno) || errno == EMSGSIZE;
 		return 0;
 	}
 	for (int i = 0; i < received; i++) {

@@ -95,6 +95,31 @@ ask_from() {
   expect_equal "$(grep -c 'dropped_packets=[1-9]' link.out)" 2
 }
 
+@test "a datagram that a router sends back as too large is counted, and the next ones arrive in fragments" {
+  join
+  ./between ip link add tail up mtu 600 type veth peer name tail netns "$far_pid"
+  ./between ip address add 10.9.1.2/24 dev tail
+  ./between ip route add default via 10.9.1.1
+  ./far ip link set tail up mtu 600
+  ./far ip address add 10.9.1.1/24 dev tail
+  ./far sysctl -qw net.ipv4.ip_forward=1
+  ./near ip route add 10.9.1.0/24 via 10.9.0.2
+  start_target between "$peer" echo 10.9.1.2
+  start_dec 10.9.1.2
+  frame 1 small | tee sent >&9
+  wait_until has_bytes dec.out 13
+  frame 1 "$(printf %1400s '')" >&9
+  wait_until counted refused 1 dec
+  expect_said dec.err "refused 1 datagram: "
+  for size in 1400 5000 40000; do
+    frame 1 "$(printf %${size}s "$size")" | tee -a sent >&9
+    wait_until has_bytes dec.out "$(wc -c <sent)"
+  done
+  cmp sent dec.out
+  stop
+  expect_equal "$(counter dec.err flows_total)" 1
+}
+
 @test "while the link of the target is down, datagrams are counted, and then the same flow works again" {
   join
   start_target far "$peer" echo 10.9.0.2

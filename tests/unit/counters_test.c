@@ -189,7 +189,7 @@ static void any_rate_is_nearly_right(void)
 /* --- reports of drops ---------------------------------------------------------------------- */
 
 static const char *const causes[] = {
-	[REFUSED] = "nobody listens at the target, or it cannot be reached",
+	[REFUSED] = "nobody listens at the target, or the datagram cannot reach it",
 	[DROP_QUEUE_FULL] = "the pipe is too slow, and the queue is full",
 	[DROP_STALE] = "the wait for the pipe was too long, or the flow was over",
 	[DROP_CODEL] = "a flow sends more than its share, and learns so (this is normal)",
