@@ -56,8 +56,8 @@ WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -W
 ifdef STATIC
 WARNINGS += -Wno-conversion -Wno-sign-conversion -Wno-sign-compare # for the CMSG macros and narrower types of musl
 endif
-# The flags, if the compiler takes them all.
-takes = $(shell $(CC) -Werror $(1) -x c -S -o - /dev/null >/dev/null 2>/dev/null && echo "$(1)")
+# The flags, if the compiler takes them all. (zig makes a file of any name for its output.)
+takes = $(shell out=$$(mktemp); $(CC) -Werror $(1) -x c -S -o "$$out" /dev/null 2>/dev/null && echo "$(1)"; rm -f "$$out")
 
 # For small programs: no padding in front of code, nothing unwinds the stack at run time (debuggers
 # have their own tables), and each program leaves out the functions that only the other one needs.

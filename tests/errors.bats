@@ -23,7 +23,7 @@ ask_once() {
   exec 9<>in
   start dec "$dec" "127.0.0.1:$target" <in
   for tag in 0 1 2 3; do frame $tag lost >&9; done
-  wait_until said dec.err "nobody listens at the target, or it cannot be reached; last: 127.0.0.1:$target"
+  wait_until said dec.err "nobody listens at the target, or the datagram cannot reach it; last: 127.0.0.1:$target"
   kill "$pid"
   finish "$pid"
   expect_equal "$status" 0
