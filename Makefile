@@ -17,7 +17,7 @@
 #
 # V=1 shows the commands. SAN, PORTABLE, WERROR and static have their own folders.
 
-VERSION = 0.1.0
+VERSION = 1.0.0
 
 CC      ?= cc
 CFLAGS  ?= -O2 -g
@@ -160,8 +160,9 @@ ZIG_TARGET_i686  = x86-linux-musl
 CROSS_armv7      = arm-linux-musleabihf-gcc armv7l-linux-musleabihf-gcc
 installed   = $(foreach cc,$(1),$(if $(shell command -v $(cc)),$(cc)))
 native      = $(if $(filter $(1),$(shell uname -m)),musl-gcc)
+by_zig      = zig cc -target $(or $(ZIG_TARGET_$(1)),$(1)-linux-musl)
 compiler_of = $(or $(firstword $(call installed,$(native) $(or $(CROSS_$(1)),$(1)-linux-musl-gcc))),\
-	$(if $(call installed,zig),zig cc -target $(or $(ZIG_TARGET_$(1)),$(1)-linux-musl)))
+	$(if $(call installed,zig),$(by_zig)))
 
 static-all: $(MACHINES:%=static-%)
 $(MACHINES:%=static-%): static-%:
