@@ -12,6 +12,8 @@
 # make static     builds the programs without shared libraries, small if musl-gcc is installed
 # make static-all the same for each machine that a compiler is installed for: for uott-carry
 #                 (make test-static installs a compiler for all of them, and tries them)
+# make dist       makes a tar file of the source, static programs and SHA256SUMS, in build/dist
+# make deb        makes a Debian package, in build/deb (make test-dist tries both)
 # make install    installs into DESTDIR and PREFIX (make uninstall removes); install-static
 #                 also what static-all has built
 #
@@ -169,6 +171,11 @@ $(MACHINES:%=static-%): static-%:
 	$(if $(call compiler_of,$*),$(MAKE) --no-print-directory STATIC=1 MACHINE=$* \
 		CC='$(call compiler_of,$*)',echo "left out $*: no compiler for it")
 
+dist:
+	.github/dist
+deb: static-all
+	.github/deb
+
 demo: all $(addprefix $(BUILD)/tests/,load peer slowpipe)
 	BUILD=$(BUILD) examples/demo
 
@@ -177,7 +184,7 @@ test:
 	tests/setup
 	$(MAKE) --no-print-directory check
 
-test-static test-machines: test-%:
+test-static test-machines test-dist: test-%:
 	tests/$*
 
 unit-tests: $(UNIT_TESTS)
@@ -249,5 +256,5 @@ uninstall:
 clean:
 	rm -rf build
 
-.PHONY: all static static-all $(MACHINES:%=static-%) demo test test-static test-machines unit-tests fuzz $(FUZZ_TARGETS:%=fuzz-%) check bench bench-throughput $(BENCHES) lint install install-static uninstall clean FORCE
+.PHONY: all static static-all $(MACHINES:%=static-%) dist deb demo test test-static test-machines test-dist unit-tests fuzz $(FUZZ_TARGETS:%=fuzz-%) check bench bench-throughput $(BENCHES) lint install install-static uninstall clean FORCE
 -include $(wildcard $(BUILD)/*.d $(BUILD)/tests/*.d build/fuzz/*.d)
