@@ -34,7 +34,10 @@
 #include "util.h"
 
 enum {
-	ONE_WAY_PROOF_US = 10 * US_PER_SECOND, /* a one-way COMMAND that lives so long works */
+	/* A COMMAND that has carried frames and lived so long works. A far side that ends each run
+	   after its first frame does not choose how often COMMAND runs. */
+	TWO_WAY_PROOF_US = US_PER_SECOND,
+	ONE_WAY_PROOF_US = 10 * US_PER_SECOND,
 	RETRY_PATIENCE_US = US_PER_SECOND / 2,
 };
 
@@ -308,15 +311,22 @@ void tunnel_give_up(struct tunnel *tunnel)
 
 /* --- COMMAND is run again ------------------------------------------------------------------- */
 
-/* Whether COMMAND has done what it is for, so that the next try may come soon. */
+/* Whether COMMAND has carried frames, as far as we can know. */
 static bool has_carried_frames(const struct tunnel *tunnel)
 {
 	const uint64_t *now = tunnel->counters->value, *before = tunnel->started.value;
 
 	if (tunnel->reads)
 		return now[FRAMES_IN] > before[FRAMES_IN] || stream_was_acked(tunnel->stream);
-	return now[FRAMES_OUT] > before[FRAMES_OUT] &&
-	       tunnel->now_us - tunnel->started_us >= ONE_WAY_PROOF_US;
+	return now[FRAMES_OUT] > before[FRAMES_OUT];
+}
+
+/* Whether COMMAND has done what it is for, so that the next try may come soon. */
+static bool has_worked(const struct tunnel *tunnel)
+{
+	uint64_t proof_us = tunnel->reads ? TWO_WAY_PROOF_US : ONE_WAY_PROOF_US;
+
+	return has_carried_frames(tunnel) && tunnel->now_us - tunnel->started_us >= proof_us;
 }
 
 /* COMMAND has ended, and is wanted again. */
@@ -330,7 +340,7 @@ static void wait_for_retry(struct tunnel *tunnel)
 		enter_draining(tunnel);
 		return;
 	}
-	if (has_carried_frames(tunnel))
+	if (has_worked(tunnel))
 		command_reset_wait(&tunnel->command);
 	if (!command_was_ended_by_us(command))
 		snprintf(what, sizeof(what), "ended with status %d", command_status(command));

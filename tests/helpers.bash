@@ -194,6 +194,10 @@ shows() {
   tmux -S tmux capture-pane -p >screen.err && grep -qxE -- "$1" screen.err
 }
 
+has_sanitizers() {
+  nm -D "$enc" | grep -q __asan_init
+}
+
 fail() {
   echo "$*"
   return 1

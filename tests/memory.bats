@@ -6,7 +6,7 @@ bats_require_minimum_version 1.5.0
 
 # Prints the words that run a program under valgrind. Its findings go to NAME.PID.
 watched() { # NAME
-  nm -D "$enc" | grep -q __asan_init || echo valgrind -q --error-exitcode=99 --leak-check=full \
+  has_sanitizers || echo valgrind -q --error-exitcode=99 --leak-check=full \
     --show-leak-kinds=all --errors-for-leak-kinds=all --track-fds=yes --log-file="$PWD/$1.%p"
 }
 
