@@ -2,6 +2,7 @@
 # make demo       shows what they do, in 15 seconds
 # make test       runs all tests (SAN=1: under ASan and UBSan; PORTABLE=1: with POSIX calls only;
 #                 SANDBOX_KILL=1: a system call that the sandbox does not know ends the program)
+# make coverage   runs the tests, and prints which lines of src they run (ten minutes)
 # make test-machines runs the unit tests and a tunnel on other machines, under qemu
 # make bench      measures CPU time, rate and delay of datagrams, and compares them with a floor
 # make bench-latency, bench-network, bench-memory
@@ -17,7 +18,7 @@
 # make install    installs into DESTDIR and PREFIX (make uninstall removes); install-static
 #                 also what static-all has built
 #
-# V=1 shows the commands. SAN, PORTABLE, WERROR and static have their own folders.
+# V=1 shows the commands. SAN, PORTABLE, COVERAGE, WERROR and static have their own folders.
 
 VERSION = 1.0.0
 
@@ -38,6 +39,11 @@ endif
 ifdef SAN
 BUILD := $(BUILD)/san
 NEEDED += -DUOTT_NO_SANDBOX -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+endif
+ifdef COVERAGE
+BUILD := $(BUILD)/coverage
+NEEDED += -DUOTT_NO_SANDBOX --coverage
+override CFLAGS = -O0 -g
 endif
 ifdef SANDBOX_KILL
 BUILD := $(BUILD)/sandbox-kill
@@ -184,6 +190,10 @@ test:
 	tests/setup
 	$(MAKE) --no-print-directory check
 
+coverage:
+	tests/setup
+	tests/coverage
+
 test-static test-machines test-dist: test-%:
 	tests/$*
 
@@ -211,7 +221,7 @@ $(FUZZ_TARGETS:%=fuzz-%): fuzz-%: build/fuzz/fuzz_%
 	echo "fuzz $*: $$(tail -n 1 build/fuzz/$*.log)"
 
 check: all $(UNIT_TESTS) $(FUZZ_REPLAYS) $(TEST_TOOLS)
-	$(MAKE) --no-print-directory SAN= PORTABLE= SANDBOX_KILL= BUILD=build static-$(shell uname -m)
+	$(MAKE) --no-print-directory SAN= PORTABLE= COVERAGE= SANDBOX_KILL= BUILD=build static-$(shell uname -m)
 	BUILD=$(abspath $(BUILD)) UOTT_STATIC=$(CURDIR)/build/static tests/run $(BATS_ARGS)
 
 BENCHES = bench-latency bench-memory bench-network
@@ -256,5 +266,5 @@ uninstall:
 clean:
 	rm -rf build
 
-.PHONY: all static static-all $(MACHINES:%=static-%) dist deb demo test test-static test-machines test-dist unit-tests fuzz $(FUZZ_TARGETS:%=fuzz-%) check bench bench-throughput $(BENCHES) lint install install-static uninstall clean FORCE
+.PHONY: all static static-all $(MACHINES:%=static-%) dist deb demo test coverage test-static test-machines test-dist unit-tests fuzz $(FUZZ_TARGETS:%=fuzz-%) check bench bench-throughput $(BENCHES) lint install install-static uninstall clean FORCE
 -include $(wildcard $(BUILD)/*.d $(BUILD)/tests/*.d build/fuzz/*.d)

@@ -42,7 +42,7 @@ messages_since() {
   start_peer echo echo
   start_unread "$dec" -l 0 "127.0.0.1:$port"
   printf 'UOTT\0\0\x60\xea%060000d' {1..600} >&8 # 36 MB
-  wait_until counted frames_in 600 it.err
+  wait_until counted frames_in 600 it
   wait_until said it.err "the queue is full"
   expect_memory_below 9000
 }
@@ -52,9 +52,9 @@ messages_since() {
   wait_until said it.err "listening on"
   exec 7<>"/dev/udp/127.0.0.1/$(listening_port it.err)"
   printf hello >&7
-  wait_until counted flows 1 it.err
+  wait_until counted flows 1 it
   printf 'UOTT\xff\xff\x60\xea%060000d' {1..600} >&8
-  wait_until counted frames_in 600 it.err
+  wait_until counted frames_in 600 it
   expect_memory_below 9000
   exec 7>&-
 }
@@ -66,7 +66,7 @@ uses_all_tags() {
   rm -f in out
   start_unread "$@" 127.0.0.1:9
   frame_of_each_tag >&8
-  wait_until counted frames_in 65536 it.err
+  wait_until counted frames_in 65536 it
   expect_equal "$(counter it.err flows_peak)" "$flows"
   expect_equal "$(($(counter it.err flows_total) + $(counter it.err drop_no_socket)))" 65536
   [ "$(find "/proc/$pid/fd" -lname 'socket:*' | wc -l)" -le "$flows" ]
@@ -93,7 +93,7 @@ uses_all_tags() {
     each_tag 'UOTC\003\000\002\000' >&8
   done
   frame 65534 last >&8
-  wait_until counted frames_in 2 it.err
+  wait_until counted frames_in 2 it
   expect_memory_below 10000
 }
 
