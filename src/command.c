@@ -67,6 +67,28 @@ static int plan_child(posix_spawn_file_actions_t *actions, posix_spawnattr_t *at
 	return error;
 }
 
+static int try_spawn(struct command *command, const posix_spawn_file_actions_t *actions,
+	const posix_spawnattr_t *attributes)
+{
+	return posix_spawnp(
+		&command->pid, command->argv[0], actions, attributes, command->argv, environ);
+}
+
+/*
+ * COMMAND gets the limit of open files that this program started with. But posix_spawn() of musl
+ * opens a pipe: if all descriptors below that limit are in use, COMMAND gets the higher limit.
+ */
+static int spawn_within_limit(struct command *command, const posix_spawn_file_actions_t *actions,
+	const posix_spawnattr_t *attributes)
+{
+	int error;
+
+	limit_restore();
+	error = try_spawn(command, actions, attributes);
+	limit_raise_again();
+	return error == EMFILE ? try_spawn(command, actions, attributes) : error;
+}
+
 static int spawn(struct command *command, int child_input, int child_output)
 {
 	posix_spawn_file_actions_t actions;
@@ -78,11 +100,8 @@ static int spawn(struct command *command, int child_input, int child_output)
 	error = posix_spawnattr_init(&attributes);
 	if (error == 0) {
 		error = plan_child(&actions, &attributes, child_input, child_output);
-		limit_restore();
 		if (error == 0)
-			error = posix_spawnp(&command->pid, command->argv[0], &actions, &attributes,
-				command->argv, environ);
-		limit_raise_again();
+			error = spawn_within_limit(command, &actions, &attributes);
 		posix_spawnattr_destroy(&attributes);
 	}
 	posix_spawn_file_actions_destroy(&actions);
