@@ -105,7 +105,8 @@ UNIT_TESTS = $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/*_
 BENCH_TOOLS = floor start
 FUZZ_TARGETS = $(filter-out replay,$(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c)))
 FUZZ_REPLAYS = $(FUZZ_TARGETS:%=$(BUILD)/tests/fuzz_%)
-TEST_TOOLS = $(TOOLS:%=$(BUILD)/tests/%) $(BUILD)/tests/clock.so $(BUILD)/tests/faults.so $(BUILD)/tests/nomemory.so
+PRELOADED = $(if $(STATIC),,clock faults nomemory)
+TEST_TOOLS = $(TOOLS:%=$(BUILD)/tests/%) $(PRELOADED:%=$(BUILD)/tests/%.so)
 
 ifndef V
 .SILENT:

@@ -154,6 +154,7 @@ start_enc_with_default_signals() {
   kill "$(cat orphan)"
 }
 
+# bats test_tags=preload
 @test "if memory is short, COMMAND does not run on the standard input and output of enc" {
   run -1 --separate-stderr env LD_PRELOAD="$BUILD/tests/nomemory.so" \
     ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}verify_asan_link_order=0" "$enc" 127.0.0.1:0 -- echo hello

@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # Goal: when a system call fails, the programs go on, or end with a message and status 1. They never
 # crash, hang or look again and again, and the books balance.
+# bats file_tags=preload
 load helpers
 bats_require_minimum_version 1.5.0
 

@@ -44,6 +44,7 @@ keeps_used_flows() {
   expect_not_said enc.err "uott-$program: flow 65534: expired"
 }
 
+# bats test_tags=preload
 @test "datagrams in either direction keep a flow alive" {
   keeps_used_flows enc 10 1000
   keeps_used_flows dec 1000 10
@@ -69,6 +70,7 @@ start_limited() {
   port=$(listening_port enc.err)
 }
 
+# bats test_tags=preload
 @test "under ulimit -n 32 dec evicts flows that have been idle for 5 s, and all clients get replies" {
   start_limited 32
   for _ in 1 2 3; do
@@ -83,6 +85,7 @@ start_limited() {
   expect_said enc.err "drop_no_socket=0"
 }
 
+# bats test_tags=preload
 @test "with N flows and -n N, a new client makes dec evict a flow, while enc drops and counts its datagrams" {
   start_limited 1000 -n 2
   for i in 1 2; do expect_equal "$(ask "$port" "$i")" "$i"; done
@@ -97,6 +100,7 @@ start_limited() {
   { frame 0 1 && frame 1 2; } | cmp - few.out
 }
 
+# bats test_tags=preload
 @test "dec does not evict a flow that was used in the last 5 s: the new client's datagram is counted" {
   start_limited 1000 -n 1
   expect_equal "$(ask "$port" first)" first
@@ -105,6 +109,7 @@ start_limited() {
   expect_not_said enc.err evicted
 }
 
+# bats test_tags=preload
 @test "an evicted client's next datagram opens a new socket" {
   start_limited 1000 -n 1
   enc_pid=$pid
@@ -128,6 +133,7 @@ start_limited() {
   wait_until said enc.err "uott-dec: flow 65535: closed"
 }
 
+# bats test_tags=preload
 @test "an idle tunnel with flows sends something every 15 s, and a tunnel without flows is silent" {
   start_peer echo echo
   start_with_clock enc "$enc" -v -i 100 127.0.0.1:0 -- "$dec" "127.0.0.1:$port"
@@ -174,11 +180,13 @@ race_against_late_reply() { # MODE OF far
   expect_equal "$(counter enc.err flows_total)" $((65536 + 64))
 }
 
+# bats test_tags=preload
 @test "with control frames, a late reply never reaches the new client of its tag" {
   race_against_late_reply hello
   expect_said enc.err "drop_no_flow=1 "
 }
 
+# bats test_tags=preload
 @test "without control frames, a late reply never reaches the new client of its tag" {
   race_against_late_reply plain
   expect_said enc.err "drop_no_flow=2 "

@@ -17,6 +17,7 @@ no_findings() {
     awk -v RS= '!/^(Open|FILE DESCRIPTORS)/ || (/^Open/ && !/inherited|signals_open/)' | grep .
 }
 
+# bats test_tags=preload
 @test "a forward, a retry, flows that expire, and an end leak no memory and no descriptor" {
   start_peer echo echo
   target=$port

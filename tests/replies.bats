@@ -71,6 +71,7 @@ one_of_two_ports() {
   with_ports 40000 40001 one_of_two_ports
 }
 
+# bats test_tags=preload
 @test "dec still sends a reply that waits when its flow expires" {
   start_peer hold hold
   mkfifo in
@@ -88,6 +89,7 @@ one_of_two_ports() {
   frame 1 question | cmp - dec.out
 }
 
+# bats test_tags=preload
 @test "without control frames, the waiting frames of a flow are dropped when it expires" {
   start_with_clock enc "$enc" -v -l 0 -i 10 127.0.0.1:0 -- sleep 1000
   wait_until said enc.err "listening on"
@@ -120,6 +122,7 @@ exhausted_ports_of_an_address() {
   exhausted_ports -b 127.0.0.1
 }
 
+# bats test_tags=preload
 @test "if no local port is left, an idle flow makes room" {
   with_ports 40000 40049 exhausted_ports
   with_ports 40000 40049 exhausted_ports_of_an_address

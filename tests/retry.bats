@@ -101,6 +101,7 @@ start_retrying() { # ARG... -- COMMAND...
   frame 65535 third | cmp - stream3
 }
 
+# bats test_tags=preload
 @test "datagrams that arrive between two runs of COMMAND wait for up to 1 s" {
   start_with_clock enc "$enc" -v -r1000 127.0.0.1:0 -- \
     sh -c '[ -e ready ] || exit 3; exec cat 3>&1 >stream' # the way back stays open
@@ -148,6 +149,7 @@ start_retrying() { # ARG... -- COMMAND...
   expect_said dec.err "drop_pipe_closed=1"
 }
 
+# bats test_tags=preload
 @test "without -r, a transport that is silent for 45 s is an error" {
   start_peer echo echo
   mapfile -t note < <(noted)
@@ -168,6 +170,7 @@ start_retrying() { # ARG... -- COMMAND...
   wait_until is_gone "$(cat runs)"
 }
 
+# bats test_tags=preload
 @test "-r kills a dead transport and runs it again, and the client gets replies" {
   start_peer echo echo
   mapfile -t note < <(noted)

@@ -125,7 +125,9 @@ static void set_segment_size(struct msghdr *message, void *control, size_t size)
 {
 	struct cmsghdr *header = control;
 
-	*header = (struct cmsghdr){CMSG_LEN(sizeof(uint16_t)), IPPROTO_UDP, UDP_SEGMENT};
+	header->cmsg_len = CMSG_LEN(sizeof(uint16_t)); /* some libcs have a field in between */
+	header->cmsg_level = IPPROTO_UDP;
+	header->cmsg_type = UDP_SEGMENT;
 	memcpy(CMSG_DATA(header), &(uint16_t){(uint16_t)size}, sizeof(uint16_t));
 	message->msg_control = control;
 	message->msg_controllen = CMSG_SPACE(sizeof(uint16_t));
