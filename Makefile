@@ -1,7 +1,8 @@
 # make            build/uott-enc and build/uott-dec
 # make demo       shows what they do, in 15 seconds
 # make test       runs all tests (SAN=1: under ASan and UBSan; PORTABLE=1: with POSIX calls only;
-#                 SANDBOX_KILL=1: a system call that the sandbox does not know ends the program)
+#                 SANDBOX_KILL=1: a system call that the sandbox does not know ends the program;
+#                 STATIC=1: static programs, with musl; without the tests that preload a library)
 # make coverage   runs the tests, and prints which lines of src they run (ten minutes)
 # make test-machines runs the unit tests and a tunnel on other machines, under qemu
 # make bench      measures CPU time, rate and delay of datagrams, and compares them with a floor
