@@ -153,9 +153,13 @@ listens() { # PORT
 }
 
 # 25 datagrams of the voice, and the answers to INVITE and BYE.
-has_media_back() {
+has_media_back() { # SINCE
   kill -USR1 "$pid"
-  [ "$(counter example.err udp_out)" -ge 28 ]
+  [ "$(counter example.err udp_out)" -ge $(($1 + 28)) ]
+}
+
+media_answers() { # PBX
+  [ "$(timeout 1 "$peer" send "$1" 6000 <<<hello)" = hello ]
 }
 
 # Run with its own network, on which this machine has the address of the PBX too.
@@ -164,9 +168,13 @@ call_in_own_network() { # PBX
   head -c 4000 /dev/zero | tr '\0' x >voice # half a second, in 25 datagrams
   start_example sip-call host "$1" 5060 6000-6003
   wait_until listens 6003
+  wait_until media_answers "$1" # or the caller would ask again while ssh still starts
+  kill -USR1 "$pid"
+  wait_until said example.err udp_out
+  since=$(counter example.err udp_out)
   sipp -sf "$BATS_TEST_DIRNAME/call.xml" -i 127.0.0.1 -mi 127.0.0.1 -p 5070 -mp 7000 -m 1 -nostdin \
     -timeout 20s "$1:5060" >call.out 2>&1
-  wait_until has_media_back
+  wait_until has_media_back "$since"
   stop_all
 }
 
@@ -178,7 +186,8 @@ call_in_own_network() { # PBX
   start relay socat UNIX-LISTEN:sshd.socket,fork \
     "TCP:127.0.0.1:$(sed -n 's/^Port //p' "$BATS_FILE_TMPDIR/sshd_config")"
   wait_until [ -S sshd.socket ]
-  export -f call_in_own_network start_example start wait_until said pause stop_all listens counter has_media_back
+  export -f call_in_own_network start_example start wait_until said pause stop_all listens counter \
+    has_media_back media_answers
   export examples peer BATS_FILE_TMPDIR BATS_TEST_DIRNAME
   own_network bash -c "set -e; call_in_own_network $pbx"
 }
