@@ -12,7 +12,7 @@ enum {
 	IDLE_US = 10 * US_PER_SECOND,
 };
 
-static struct flow_table *table;
+static struct flow_table flows, *table = &flows;
 static bool counts_down;
 static uint16_t services;
 static uint64_t now_us, stamp;
@@ -208,12 +208,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 	now_us = stamp = 0;
 	memset(held, 0, sizeof(held));
 	memset(state, 0, sizeof(state));
-	table = calloc(1, sizeof(*table));
-	CHECK(table);
+	memset(table, 0, sizeof(*table)); /* much faster here than new memory */
 	flow_table_init(table, counts_down, services, key);
 	while (input.left > 0)
 		step(&input);
 	flow_table_free(table);
-	free(table);
 	return 0;
 }
