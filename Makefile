@@ -207,7 +207,7 @@ COMPILE_FUZZ = clang -std=c11 -D_GNU_SOURCE -DUOTT_VERSION='"$(VERSION)"' $(WARN
 	-fsanitize=fuzzer$(1),address,undefined -fno-sanitize-recover=all
 fuzz:
 	tests/setup fuzz
-	$(MAKE) --no-print-directory $(FUZZ_TARGETS:%=fuzz-%)
+	$(MAKE) --no-print-directory -j2 $(FUZZ_TARGETS:%=fuzz-%)
 
 build/fuzz/%.o: src/%.c Makefile
 	mkdir -p $(@D)

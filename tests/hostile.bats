@@ -3,13 +3,17 @@
 load helpers
 bats_require_minimum_version 1.5.0
 
+# Under sanitizers as many as possible; other builds try a few.
+cases=200
+if has_sanitizers; then cases=2000; fi
+
 # hostile.c says what such a stream is, and what is checked. To repeat case 77: hostile 77 1 PROGRAM.
-@test "2,000 hostile streams do no harm to dec" {
-  run -0 "$BUILD/tests/hostile" 0 2000 "$dec"
-  expect_equal "$output" "2000 cases"
+@test "hostile streams do no harm to dec" {
+  run -0 "$BUILD/tests/hostile" 0 "$cases" "$dec"
+  expect_equal "$output" "$cases cases"
 }
 
-@test "2,000 hostile streams do no harm to enc" {
-  run -0 "$BUILD/tests/hostile" 0 2000 "$enc"
-  expect_equal "$output" "2000 cases"
+@test "hostile streams do no harm to enc" {
+  run -0 "$BUILD/tests/hostile" 0 "$cases" "$enc"
+  expect_equal "$output" "$cases cases"
 }

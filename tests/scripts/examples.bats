@@ -172,7 +172,7 @@ call_in_own_network() { # PBX
   kill -USR1 "$pid"
   wait_until said example.err udp_out
   since=$(counter example.err udp_out)
-  sipp -sf "$BATS_TEST_DIRNAME/call.xml" -i 127.0.0.1 -mi 127.0.0.1 -p 5070 -mp 7000 -m 1 -nostdin \
+  sipp -sf "$BATS_TEST_DIRNAME/../call.xml" -i 127.0.0.1 -mi 127.0.0.1 -p 5070 -mp 7000 -m 1 -nostdin \
     -timeout 20s "$1:5060" >call.out 2>&1
   wait_until has_media_back "$since"
   stop_all
