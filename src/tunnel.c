@@ -254,7 +254,7 @@ static void enter_ending(struct tunnel *tunnel)
 {
 	enter(tunnel, TUNNEL_ENDING, UINT64_MAX);
 	tunnel->cut = stream_end(tunnel->stream, tunnel->now_us);
-	end_command(tunnel, tunnel->options->linger_us);
+	end_command(tunnel, tunnel->was_asked_again ? 0 : tunnel->options->linger_us);
 }
 
 static void enter_pausing(struct tunnel *tunnel)
@@ -369,7 +369,7 @@ static void hear_end(struct tunnel *tunnel)
 	if (tunnel->state <= TUNNEL_FINISHING || tunnel->state == TUNNEL_WAITING)
 		enter_draining(tunnel);
 	else if (tunnel->state == TUNNEL_DRAINING)
-		tunnel->state_deadline_us = tunnel->now_us;
+		tunnel->was_asked_again = true;
 	else
 		command_hurry(&tunnel->command, tunnel->now_us);
 	if (tunnel->state == TUNNEL_PAUSING)
@@ -416,7 +416,7 @@ static void advance(struct tunnel *tunnel)
 			end_pipe(tunnel);
 		break;
 	case TUNNEL_DRAINING:
-		if (is_due || !stream_has_work(tunnel->stream))
+		if (is_due || tunnel->was_asked_again || !stream_has_work(tunnel->stream))
 			enter_ending(tunnel);
 		break;
 	case TUNNEL_ENDING:

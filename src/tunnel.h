@@ -37,7 +37,8 @@ struct tunnel {
 
 	enum tunnel_state state;
 	uint64_t state_deadline_us; /* UINT64_MAX: none */
-	bool was_asked;             /* to end, by a signal */
+	bool was_asked;             /* to end, by a signal; */
+	bool was_asked_again;       /* and to wait for nothing */
 	bool reader_left;           /* nobody reads our frames, though nobody asked for the end */
 	int status;                 /* to exit with */
 	const char *cut;            /* what to say of a frame that was cut, or NULL */

@@ -53,7 +53,7 @@ each_is_answered() {
   start_enc enc 0,0 -- "$dec" "$targets"
   own=$("$peer" free-port)
   for i in 1 2 1; do
-    answer=$(echo ask | socat -t5 - "UDP4:127.0.0.1:$(port_of enc.err $i),bind=127.0.0.1:$own" | head -c 99)
+    answer=$(echo ask | socat -t2 - "UDP4:127.0.0.1:$(port_of enc.err $i),bind=127.0.0.1:$own" | head -c 99)
     expect_equal "$answer" "$(cut -d ' ' -f 2 "target$i.out")"
   done
   expect_equal "$(grep -c "uott-enc: flow .*127.0.0.1:$own on port" enc.err)" 2

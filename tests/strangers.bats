@@ -114,7 +114,7 @@ uses_all_tags() {
   echo_port=$port
   start source "$load" source -r 2000 -t 60 -d 0
   wait_until said source.out "port "
-  start_enc enc 127.0.0.1:0,127.0.0.1:0 -- "$BUILD/tests/slowpipe" -r 8000000 \
+  start_enc enc 127.0.0.1:0,127.0.0.1:0 -- "$BUILD/tests/slowpipe" -r 8000000 -b 20000 \
     "$dec" -l 0 "127.0.0.1:$(sed -n 's/^port //p' source.out),127.0.0.1:$echo_port"
   mapfile -t ports < <(sed -n 's/.*listening on .*:\([0-9]*\)$/\1/p' enc.err)
   start asker "$load" send -r 1 -t 60 -d 0 127.0.0.1 "${ports[0]}"
