@@ -154,6 +154,10 @@ $(TOOLS:%=$(BUILD)/tests/%): $(BUILD)/tests/%: tests/tools/%.c Makefile
 	mkdir -p $(@D)
 	$(COMPILE) $(LDFLAGS) -o $@ $(filter %.c,$^)
 
+ifdef STATIC
+$(BUILD)/tests/link: CC = cc # musl-gcc has no headers of Linux
+endif
+
 $(BENCH_TOOLS:%=$(BUILD)/tests/%): $(BUILD)/tests/%: tests/bench/%.c Makefile
 	mkdir -p $(@D)
 	$(COMPILE) $(LDFLAGS) -o $@ $<
