@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # Goal: the one-liners of the README work with the real programs that they name.
-load helpers
+load ../helpers
 bats_require_minimum_version 1.5.0
 
 setup_file() {
@@ -189,7 +189,7 @@ one_way_enc() {
 }
 
 @test "the programs of make static work, are smaller than 150 KB and need no shared libraries" {
-  make -s -C "$BATS_TEST_DIRNAME/.." static BUILD="$PWD" SAN= PORTABLE= STATIC=
+  make -s -C "$BATS_TEST_DIRNAME/../.." static BUILD="$PWD" SAN= PORTABLE= STATIC=
   for program in static/uott-enc static/uott-dec; do
     [ "$(wc -c <$program)" -lt 150000 ]
     run ! ldd $program
@@ -201,7 +201,7 @@ one_way_enc() {
 }
 
 @test "make install-static uses DESTDIR and PREFIX, and make uninstall removes all of it" {
-  at() { make -s -C "$BATS_TEST_DIRNAME/.." "$1" DESTDIR="$PWD/root" PREFIX=/usr SAN= PORTABLE= STATIC= BUILD=build; }
+  at() { make -s -C "$BATS_TEST_DIRNAME/../.." "$1" DESTDIR="$PWD/root" PREFIX=/usr SAN= PORTABLE= STATIC= BUILD=build; }
   at install-static
   for file in bin/uott-{enc,dec,carry} share/man/man1/uott-{enc,dec,carry}.1 share/man/man5/uott.5 \
     "lib/uott/$(uname -m)"/uott-{enc,dec}; do

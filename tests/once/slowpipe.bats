@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # Goal: the slow pipe of the tests changes no byte, ends with the status of its command, and stalls in
 # one direction only. tests/bench/latency measures its rate and delay.
-load helpers
+load ../helpers
 bats_require_minimum_version 1.5.0
 
 slowpipe=$BUILD/tests/slowpipe
