@@ -210,6 +210,7 @@ ask_from() {
   done
 }
 
+# bats test_tags=preload
 @test "after a minute of sleep the far host serves a new run, and the old one does no harm" {
   join
   start_target far "$peer" echo 127.0.0.1

@@ -135,6 +135,7 @@ has_waited() { # TENTHS COUNT: whether so many waits took so many tenths of a se
   [ "$(grep -c "running it again in 0.$1 s" dec.err)" -ge "$2" ]
 }
 
+# bats test_tags=preload
 @test "with -r, a far side that ends after a frame waits longer each time, and not after a run of 1 s" {
   start_with_clock dec "$dec" -r 127.0.0.1:9 -- sh -c '
     printf "UOTT\0\0\1\0x"
