@@ -140,6 +140,7 @@ ask_from() {
   expect_equal "$(counter dec.err udp_in)" 2
 }
 
+# bats test_tags=preload
 @test "a flow whose source address goes away gets another one, over IPv4 and IPv6" {
   join
   while read -r network length; do
