@@ -194,12 +194,14 @@ were_seen() {
 both=(read writev epoll_create1 epoll_ctl epoll_wait recvmmsg sendmmsg sendto socket getsockname
   getsockopt setsockopt pipe fstat fcntl getaddrinfo malloc calloc close)
 
+# bats test_tags=each-call
 @test "when a call of enc fails once, the tunnel goes on or says why it ends" {
   once enc "${both[@]}" bind getentropy posix_spawnp waitpid >list
   try_all <list
   were_seen enc "${both[@]}" bind getentropy posix_spawnp waitpid
 }
 
+# bats test_tags=each-call
 @test "when a call of dec fails once, the tunnel goes on or says why it ends" {
   once dec "${both[@]}" connect recv open dup2 >list
   once socket sendmsg >>list
