@@ -263,3 +263,10 @@ END
 ssh_to() { # HOST: prints the words that run a command there
   echo ssh -T -F "$BATS_FILE_TMPDIR/ssh_config" "$1"
 }
+
+# start_relay: the socket sshd.socket leads to sshd, for those in other networks.
+start_relay() {
+  start relay socat UNIX-LISTEN:sshd.socket,fork \
+    "TCP:127.0.0.1:$(sed -n 's/^Port //p' "$BATS_FILE_TMPDIR/sshd_config")"
+  wait_until [ -S sshd.socket ]
+}

@@ -1,9 +1,8 @@
 #!/usr/bin/env bats
 # Goal: each script in examples/ does its task with the real software, through a real sshd.
 load ../helpers
+load examples
 bats_require_minimum_version 1.5.0
-
-examples=$BATS_TEST_DIRNAME/../../examples
 
 # The scripts find the programs and a configured ssh in PATH, as they do on a machine of a user.
 setup_file() {
@@ -23,13 +22,6 @@ teardown_file() {
   stop_all
 }
 
-# start_example SCRIPT ARG...: its output goes to example.out and example.err.
-start_example() {
-  local script=$1
-  shift
-  start example env "PATH=$BATS_FILE_TMPDIR/bin:$BUILD:$PATH" "$examples/$script" "$@"
-}
-
 # The command that the script names, with our name.
 resolves() { # [ARG]...
   local ask
@@ -39,16 +31,7 @@ resolves() { # [ARG]...
 
 @test "each script explains itself, and refuses other arguments" {
   for script in dns-over-ssh snmp-over-ssh ntp syslog-one-way sip-call game-server; do
-    run -0 --separate-stderr "$examples/$script" -h
-    expect_equal "$stderr" ""
-    [[ $output == *"  $script HOST "* ]]
-    usage=$output
-    for arguments in "" "-x host 1 2" "a b c d e f"; do
-      # shellcheck disable=SC2086 # words
-      run -2 --separate-stderr "$examples/$script" $arguments
-      expect_equal "$output" ""
-      expect_equal "$stderr" "$usage"
-    done
+    explains_itself $script HOST
   done
 }
 
@@ -183,9 +166,7 @@ call_in_own_network() { # PBX
 @test "sip-call: a call and its media go through" {
   pbx=127.$((RANDOM % 254 + 1)).$((RANDOM % 256)).$((RANDOM % 254 + 1))
   start pbx sipp -sn uas -i "$pbx" -mi "$pbx" -p 5060 -mp 6000 -rtp_echo -m 1 -nostdin
-  start relay socat UNIX-LISTEN:sshd.socket,fork \
-    "TCP:127.0.0.1:$(sed -n 's/^Port //p' "$BATS_FILE_TMPDIR/sshd_config")"
-  wait_until [ -S sshd.socket ]
+  start_relay
   export -f call_in_own_network start_example start wait_until said pause stop_all listens counter \
     has_media_back media_answers
   export examples peer BATS_FILE_TMPDIR BATS_TEST_DIRNAME

@@ -20,8 +20,7 @@ setup_file() {
   done
   in_far=$(cat in_far)
   $in_far ip address add 10.0.0.5/32 dev lo
-  start relay socat "UNIX-LISTEN:sshd.socket,fork" "TCP:127.0.0.1:$(sed -n 's/^Port //p' sshd_config)"
-  wait_until [ -S sshd.socket ]
+  start_relay
   sed 's/^Host .*/Host */' ssh_config >near_config
   echo "  ProxyCommand socat - UNIX-CONNECT:$PWD/sshd.socket" >>near_config
   ln -s "$BUILD"/uott-??? far_bin

@@ -2,9 +2,8 @@
 # Goal: the scripts, units and files in examples/ that are about VPNs, sessions, lines and services
 # do their task with the real software.
 load ../helpers
+load examples
 bats_require_minimum_version 1.5.0
-
-examples=$BATS_TEST_DIRNAME/../../examples
 
 # The scripts find the programs and a configured ssh in PATH, as they do on a machine of a user.
 # NETWORK is a process whose network uott-dec uses on the host.
@@ -14,8 +13,7 @@ setup_file() {
   # The host, for those in other networks.
   { echo "Host bastion" && echo "  ProxyCommand socat - UNIX-CONNECT:$PWD/sshd.socket" && sed 1d ssh_config; } >bastion
   cat bastion >>ssh_config
-  start relay socat "UNIX-LISTEN:sshd.socket,fork" "TCP:127.0.0.1:$(sed -n 's/^Port //p' sshd_config)"
-  wait_until [ -S sshd.socket ]
+  start_relay
   mkdir bin far
   # What mosh-server says has its id.
   printf '%s\n' '#!/bin/sh' 'case $* in *mosh-server*) exec 2>mosh-server.err ;; *) echo $$ >>ssh.pids ;; esac' \
@@ -33,13 +31,6 @@ with_path() { # COMMAND...
   env "PATH=$BATS_FILE_TMPDIR/bin:$BUILD:$PATH" "$@"
 }
 
-# start_example SCRIPT ARG...: its output goes to example.out and example.err.
-start_example() {
-  local script=$1
-  shift
-  start example env "PATH=$BATS_FILE_TMPDIR/bin:$BUILD:$PATH" "$examples/$script" "$@"
-}
-
 answers() { # PORT [TEXT]
   [ "$(timeout 1 "$peer" send 127.0.0.1 "$1" <<<"${2:-hello}")" = "${2:-hello}" ]
 }
@@ -50,16 +41,7 @@ is_listening() { # FILE
 
 @test "each script explains itself, and refuses other arguments" {
   for script in wireguard-over-ssh mosh-through-bastion record-replay serial vsock; do
-    run -0 --separate-stderr "$examples/$script" -h
-    expect_equal "$stderr" ""
-    [[ $output == *"  $script "* ]]
-    usage=$output
-    for arguments in "" "-x host 1 2" "a b c d e f"; do
-      # shellcheck disable=SC2086 # words
-      run -2 --separate-stderr "$examples/$script" $arguments
-      expect_equal "$output" ""
-      expect_equal "$stderr" "$usage"
-    done
+    explains_itself $script
   done
 }
 
