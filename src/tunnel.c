@@ -311,7 +311,7 @@ void tunnel_give_up(struct tunnel *tunnel)
 
 /* --- COMMAND is run again ------------------------------------------------------------------- */
 
-/* Whether COMMAND has carried frames, as far as we can know. */
+/* Whether COMMAND has carried frames. One way, it has if it took them. */
 static bool has_carried_frames(const struct tunnel *tunnel)
 {
 	const uint64_t *now = tunnel->counters->value, *before = tunnel->started.value;

@@ -72,7 +72,7 @@ int udp_open_bound(const struct address *address, bool dual_stack);
  */
 int udp_open_connected(const struct address *target, const struct address *source);
 
-/* Whether the host has the address that the socket sends from, as far as one can tell. */
+/* Whether the host has the address that the socket sends from. Also true if nothing can tell. */
 bool udp_has_source(int socket);
 
 /* The socket is only kept for its port: lets it hold hardly anything. */
