@@ -16,12 +16,13 @@ teardown() {
 }
 
 # start NAME COMMAND...: runs it in the background. Its output goes to NAME.out and NAME.err, its id
-# to $pid. Only the test itself has descriptors 8 and 9: it uses them for the ends of pipes.
+# to $pid. Only the test itself has descriptors 8 and 9, which it uses for the ends of pipes, and the
+# one of pause.
 start() {
   local name=$1
   shift
   truncate -s 0 "$name.out" "$name.err" # forgets the output of an earlier NAME
-  "$@" <&0 >"$name.out" 2>"$name.err" 3>&- 8>&- 9>&- &
+  "$@" <&0 >"$name.out" 2>"$name.err" 3>&- 8>&- 9>&- {silence}>&- &
   pid=$!
   echo "$pid" >>pids
 }
@@ -36,8 +37,11 @@ stop_all() {
   done < <(tac pids)
 }
 
+# A pipe that is always empty: reading it waits without a new process.
+exec {silence}<> <(:)
+
 pause() {
-  read -rt 0.01 <> <(:) || :
+  read -rt 0.01 -u "$silence" || :
 }
 
 # wait_until COMMAND...: waits until it succeeds. Fails after 30 s: only a broken program takes so long.

@@ -3,9 +3,7 @@
 load helpers
 bats_require_minimum_version 1.5.0
 
-# Sanitizers take half a second for each.
 half=1000
-if has_sanitizers; then half=150; fi
 
 # hostile.c says what such a stream is, and what is checked. To repeat case 77: hostile 77 1 PROGRAM.
 try_streams() { # PROGRAM: on two processors
