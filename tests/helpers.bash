@@ -165,6 +165,19 @@ own_network() {
   unshare "${options[@]}" -- "$@" 3>&-
 }
 
+# in_own_network FUNCTION [ARG]...: runs it with its own network, which has loopback. It knows all
+# functions of the test, and what it starts ends with it. (What bash prints of "1<>" is wrong: these
+# functions come from this file.)
+in_own_network() {
+  declare -f >functions
+  # shellcheck disable=SC2016 # for bash
+  own_network bash -c 'source ./functions && source "$0" || exit
+    set -e
+    trap stop_all EXIT
+    ip link set lo up
+    "$@"' "${BASH_SOURCE[0]}" "$@"
+}
+
 # Prints the words that run a command in the network of a process.
 words_inside() { # PID
   local user=''

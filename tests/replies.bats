@@ -3,15 +3,14 @@
 load helpers
 bats_require_minimum_version 1.5.0
 
-# with_ports FIRST LAST FUNCTION: runs FUNCTION in its own network, which has only these local ports.
+limit_ports() { # FIRST LAST COMMAND...
+  echo "$1 $2" >/proc/sys/net/ipv4/ip_local_port_range
+  "${@:3}"
+}
+
+# with_ports FIRST LAST COMMAND...: runs it in its own network, which has only these local ports.
 with_ports() {
-  own_network bash -c "source '$BATS_TEST_DIRNAME/helpers.bash'
-    $(declare -f "$3" late_answers exhausted_ports)
-    set -e
-    trap stop_all EXIT
-    ip link set lo up
-    echo $1 $2 >/proc/sys/net/ipv4/ip_local_port_range
-    $3"
+  in_own_network limit_ports "$@"
 }
 
 # late_answers IDLE [OPTION OF dec]...: many clients ask a target that answers after 50 ms. Flows of

@@ -138,18 +138,15 @@ differ() {
 
 # Run with its own network: 1,024 ports, and a datagram to the last one of them.
 range_in_own_network() {
-  ip link set lo up
+  ulimit -Sn 256
   start_enc enc -u 127.0.0.1:20000-21023 -- "$dec" -v -u 127.0.0.1:30000-31023
   expect_said enc.err "listening on 127.0.0.1:20000-21023"
   printf one | "$peer" post 127.0.0.1 21023
   wait_until said enc.err "uott-dec: flow 1023: new, to 127.0.0.1:31023"
-  stop_all
 }
 
 @test "1,024 ports are two ranges, even with a limit of 256 open files" {
-  export -f range_in_own_network start start_enc wait_until said expect_said pause stop_all listening_port fail
-  export enc dec peer
-  own_network bash -c "ulimit -Sn 256; set -e; range_in_own_network"
+  in_own_network range_in_own_network
 }
 
 @test "a name server and an SNMP agent answer through one pipe" {
@@ -176,7 +173,6 @@ has_media_back() {
 
 # Run with its own network, and another one behind it. The media of the call has ports of a range.
 call_in_own_network() {
-  ip link set lo up
   head -c 4000 /dev/zero | tr '\0' x >voice # half a second, in 25 datagrams
   # shellcheck disable=SC2016 # for the inner shell
   start_enc enc -t 10 127.0.0.1:5060,127.0.0.1:6000-6003 -- unshare --net sh -c '
@@ -190,12 +186,9 @@ call_in_own_network() {
   wait_until has_media_back
   expect_said enc.err "on port 6000"
   [ "$(counter enc.err udp_out)" -ge 28 ]
-  stop_all
 }
 
 @test "a SIP call with media goes through a range of ports" {
-  export -f call_in_own_network start start_enc wait_until said expect_said pause stop_all listening_port fail
-  export -f counter has_media_back
-  export enc dec peer BATS_TEST_DIRNAME
-  own_network bash -c "set -e; call_in_own_network"
+  export BATS_TEST_DIRNAME
+  in_own_network call_in_own_network
 }

@@ -147,7 +147,6 @@ media_answers() { # PBX
 
 # Run with its own network, on which this machine has the address of the PBX too.
 call_in_own_network() { # PBX
-  ip link set lo up
   head -c 4000 /dev/zero | tr '\0' x >voice # half a second, in 25 datagrams
   start_example sip-call host "$1" 5060 6000-6003
   wait_until listens 6003
@@ -158,7 +157,6 @@ call_in_own_network() { # PBX
   sipp -sf "$BATS_TEST_DIRNAME/../call.xml" -i 127.0.0.1 -mi 127.0.0.1 -p 5070 -mp 7000 -m 1 -nostdin \
     -timeout 20s "$1:5060" >call.out 2>&1
   wait_until has_media_back "$since"
-  stop_all
 }
 
 # An address of its own for the PBX makes its ports free. The network of the caller has no way to
@@ -167,10 +165,8 @@ call_in_own_network() { # PBX
   pbx=127.$((RANDOM % 254 + 1)).$((RANDOM % 256)).$((RANDOM % 254 + 1))
   start pbx sipp -sn uas -i "$pbx" -mi "$pbx" -p 5060 -mp 6000 -rtp_echo -m 1 -nostdin
   start_relay
-  export -f call_in_own_network start_example start wait_until said pause stop_all listens counter \
-    has_media_back media_answers
-  export examples peer BATS_FILE_TMPDIR BATS_TEST_DIRNAME
-  own_network bash -c "set -e; call_in_own_network $pbx"
+  export examples BATS_FILE_TMPDIR BATS_TEST_DIRNAME
+  in_own_network call_in_own_network "$pbx"
 }
 
 start_game() { # MODE: three servers of this kind. Sets $public, their three ports on the host.
