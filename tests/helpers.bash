@@ -182,16 +182,22 @@ in_own_network() {
 words_inside() { # PID
   local user=''
   [ "$(id -u)" -eq 0 ] || user='--user --preserve-credentials'
-  echo "nsenter --target $1 $user --mount --net --wd=."
+  echo "nsenter --target $1 $user --mount --net --root --wd=."
+}
+
+# Prints the words that run a command with its own mounts. In a chroot, unshare cannot make all private.
+own_mounts() { # [OPTION OF unshare]...
+  local options=(--mount "$@")
+  [ "$(id -u)" -eq 0 ] || options+=(--user --map-root-user)
+  unshare "${options[@]}" true 2>/dev/null || options+=(--propagation unchanged)
+  echo unshare "${options[@]}"
 }
 
 # start_network NAME [WORD]...: a network of its own, with its own /run. It is that of $pid. The words
 # run it.
 start_network() {
-  local options=(--net --mount)
-  [ "$(id -u)" -eq 0 ] || options+=(--user --map-root-user)
-  # shellcheck disable=SC2016 # for sh
-  start "$@" unshare "${options[@]}" -- sh -c \
+  # shellcheck disable=SC2016,SC2046 # for sh; words
+  start "$@" $(own_mounts --net) -- sh -c \
     'mount -t tmpfs none /run && ip link set lo up && echo up && exec "$0" hold' "$peer"
   wait_until said "$1.out" up
 }

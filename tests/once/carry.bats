@@ -27,15 +27,6 @@ setup() {
   target=$port
 }
 
-# Prints the words that run a command with mounts of its own. Where the root is no mount, as after
-# chroot, its mounts cannot be made private.
-own_mounts() {
-  local options=(--mount)
-  [ "$(id -u)" -eq 0 ] || options+=(--user --map-root-user)
-  unshare "${options[@]}" true 2>/dev/null || options+=(--propagation unchanged)
-  echo unshare "${options[@]}"
-}
-
 # Nothing of a carried program is left: no file, and no process with the address of the target.
 nothing_is_left() {
   [ -z "$(ls -A far)" ] && ! pgrep -f "/self/fd/4 .*127.0.0.1:$target" >/dev/null
