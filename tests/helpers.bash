@@ -169,6 +169,7 @@ own_network() {
 # functions of the test, and what it starts ends with it. (What bash prints of "1<>" is wrong: these
 # functions come from this file.)
 in_own_network() {
+  export BATS_TEST_DIRNAME
   declare -f >functions
   # shellcheck disable=SC2016 # for bash
   own_network bash -c 'source ./functions && source "$0" || exit

@@ -189,6 +189,5 @@ call_in_own_network() {
 }
 
 @test "a SIP call with media goes through a range of ports" {
-  export BATS_TEST_DIRNAME
   in_own_network call_in_own_network
 }

@@ -165,7 +165,7 @@ call_in_own_network() { # PBX
   pbx=127.$((RANDOM % 254 + 1)).$((RANDOM % 256)).$((RANDOM % 254 + 1))
   start pbx sipp -sn uas -i "$pbx" -mi "$pbx" -p 5060 -mp 6000 -rtp_echo -m 1 -nostdin
   start_relay
-  export examples BATS_FILE_TMPDIR BATS_TEST_DIRNAME
+  export examples BATS_FILE_TMPDIR
   in_own_network call_in_own_network "$pbx"
 }
 
