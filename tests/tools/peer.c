@@ -46,6 +46,8 @@ enum {
 	CROWD_ROW = 4, /* questions a millisecond, about */
 	CROWD_SILENCE_MS = 500,
 	LATE_TEXT_MAX = 64,
+	PORT_FIRST = 10000,
+	PORT_END = 32768, /* the first one that Linux gives away */
 };
 
 /* The last datagram received, and its sender. */
@@ -420,18 +422,29 @@ static void late(char **a)
 	}
 }
 
+static bool can_bind(int type, uint16_t port)
+{
+	struct sockaddr_in where = {.sin_family = AF_INET, .sin_port = htons(port)};
+	int fd = socket(AF_INET, type, 0);
+	bool can = bind(fd, (struct sockaddr *)&where, sizeof(where)) == 0;
+
+	close(fd);
+	return can;
+}
+
+/* Below those that the kernel gives away: the next program that wants any port does not get this
+ * one. */
 static void free_port(char **a)
 {
+	uint16_t port;
+
 	(void)a;
 	for (int tries = 0; tries < 100; tries++) {
-		int tcp = socket(AF_INET, SOCK_STREAM, 0), udp = socket(AF_INET, SOCK_DGRAM, 0);
-		struct sockaddr_in where = {.sin_family = AF_INET};
-
-		if (listen(tcp, 1) != 0) /* takes any port, each time another one */
-			err(1, "listen");
-		where.sin_port = htons((uint16_t)port_of(tcp));
-		if (bind(udp, (struct sockaddr *)&where, sizeof(where)) == 0) {
-			printf("%u\n", port_of(tcp));
+		if (getentropy(&port, sizeof(port)) != 0)
+			err(1, "getentropy");
+		port = PORT_FIRST + port % (PORT_END - PORT_FIRST);
+		if (can_bind(SOCK_STREAM, port) && can_bind(SOCK_DGRAM, port)) {
+			printf("%u\n", port);
 			return;
 		}
 	}
