@@ -263,19 +263,24 @@ give_key() {
   expect_equal "${lines[-1]}" "cut at byte 36"
 }
 
-@test "serial: a question and its answer go over a line, also after damage" {
+@test "serial: a question and its answer go over a line, also after damage and a new start of one side" {
   start_peer echo echo
   listen=$("$peer" free-port)
   start line socat -d -d "PTY,link=$PWD/near,raw,echo=0" "PTY,link=$PWD/far,raw,echo=0"
   wait_until [ -e far ]
-  start_example serial dec "$PWD/far" "127.0.0.1:$port" 9600
   start client env "PATH=$BUILD:$PATH" "$examples/serial" enc "$PWD/near" "$listen"
+  enc_pid=$pid
+  start_example serial dec "$PWD/far" "127.0.0.1:$port" 9600
   wait_until answers "$listen" hello
   expect_equal "$(stty speed <near)" 115200
   expect_equal "$(stty speed <far)" 9600
   printf 'damage' >near
   wait_until said example.err "corrupt stream"
   wait_until answers "$listen" again
+  kill "$enc_pid"
+  finish "$enc_pid"
+  start client env "PATH=$BUILD:$PATH" "$examples/serial" enc "$PWD/near" "$listen"
+  wait_until answers "$listen" afresh
 }
 
 # This machine may have no vsock between two of its processes. So TCP stands in for it.
