@@ -268,7 +268,8 @@ give_key() {
   listen=$("$peer" free-port)
   start line socat -d -d "PTY,link=$PWD/near,raw,echo=0" "PTY,link=$PWD/far,raw,echo=0"
   wait_until [ -e far ]
-  start client env "PATH=$BUILD:$PATH" "$examples/serial" enc "$PWD/near" "$listen"
+  near=(env "PATH=$BUILD:$PATH" "$examples/serial" enc "$PWD/near" "$listen")
+  start client "${near[@]}"
   enc_pid=$pid
   start_example serial dec "$PWD/far" "127.0.0.1:$port" 9600
   wait_until answers "$listen" hello
@@ -279,7 +280,7 @@ give_key() {
   wait_until answers "$listen" again
   kill "$enc_pid"
   finish "$enc_pid"
-  start client env "PATH=$BUILD:$PATH" "$examples/serial" enc "$PWD/near" "$listen"
+  start client "${near[@]}"
   wait_until answers "$listen" afresh
 }
 
