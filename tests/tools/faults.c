@@ -93,7 +93,7 @@ static bool fails(const char *call)
 		error = EIO; /* EPERM would mean a regular file */
 	if (strcmp(call, "close") == 0)
 		error = EINTR;
-	if (strcmp(call, "malloc") == 0 || strcmp(call, "calloc") == 0)
+	if (strstr(call, "alloc"))
 		error = ENOMEM;
 	length = snprintf(text, sizeof(text), "fault: %s: %s\n", call, strerror(error));
 	syscall(SYS_write, STDERR_FILENO, text, length);
@@ -176,6 +176,7 @@ CALL(int, getaddrinfo,
 	EAI_SYSTEM, (host, port, hints, to))
 CALL(void *, malloc, (size_t size), NULL, (size))
 CALL(void *, calloc, (size_t n, size_t size), NULL, (n, size))
+CALL(void *, realloc, (void *memory, size_t size), NULL, (memory, size))
 CALL_MORE(open, const char *, int)
 CALL_MORE(fcntl, int, int)
 CALL_MORE(ioctl, int, unsigned long)
