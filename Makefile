@@ -13,7 +13,8 @@
 # make lint       runs the static checks
 # make static     builds the programs without shared libraries, small if musl-gcc is installed
 # make static-all the same for each machine that a compiler is installed for: for uott-carry
-#                 (make test-static installs a compiler for all of them, and tries them)
+#                 (make test-static installs a compiler for all of them, and tries them;
+#                 MACHINES="x86_64 armv7": these only)
 # make dist       makes a tar file of the source, static programs and SHA256SUMS, in build/dist
 # make deb        makes a Debian package, in build/deb (make test-dist tries both)
 # make install    installs into DESTDIR and PREFIX (make uninstall removes); install-static
@@ -184,7 +185,7 @@ $(MACHINES:%=static-%): static-%:
 		CC='$(call compiler_of,$*)',echo "left out $*: no compiler for it")
 
 dist:
-	.github/dist
+	MACHINES='$(MACHINES)' .github/dist
 deb: static-all
 	.github/deb
 
@@ -201,7 +202,7 @@ coverage:
 	tests/coverage
 
 test-static test-machines test-dist: test-%:
-	tests/$*
+	MACHINES='$(MACHINES)' tests/$*
 
 unit-tests: $(UNIT_TESTS)
 
