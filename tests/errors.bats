@@ -59,25 +59,23 @@ first_was_sent() {
   said dec.err "udp_out=1 "
 }
 
+lose_the_route() {
+  ip route add unreachable 198.51.100.0/24
+  ip route add 198.51.100.1 dev lo
+  mkfifo in
+  exec 9<>in
+  start dec "$dec" -v 198.51.100.1:53 <in
+  cat stream >&9
+  wait_until said dec.err "flow 1: new"
+  ip route del 198.51.100.1 dev lo
+  cat stream >&9
+  wait_until counted drop_send_failed 2 dec
+}
+
 @test "an unreachable target does not end dec, and each datagram is counted" {
   { frame 0 one && frame 1 two; } >stream
-  own_network bash -c '
-    ip link set lo up
-    ip route add unreachable 198.51.100.0/24
-    ip route add 198.51.100.1 dev lo
-    mkfifo in
-    exec 9<>in
-    "$0" -v 198.51.100.1:53 <in 2>err & dec=$!
-    cat stream >&9
-    until grep -q "flow 1: new" err; do :; done
-    ip route del 198.51.100.1 dev lo
-    cat stream >&9
-    kill -USR1 $dec
-    until grep -q "drop_send_failed=2" err; do kill -USR1 $dec; done
-    kill $dec
-    wait $dec
-  ' "$dec" 3>&-
-  expect_said err "dropped"
+  in_own_network lose_the_route
+  expect_said dec.err "dropped"
 }
 
 @test "a reply to a client that has ended does not end the tunnel" {

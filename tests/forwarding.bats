@@ -60,23 +60,20 @@ through() {
   sed 's/UOTT..../UOTT/g' stream | cmp - <(sed 's/UOTT..../UOTT/g' tap.out)
 }
 
+fragments() {
+  local sink
+  ip link set lo mtu 1500
+  start_peer sink collect 40 got
+  sink=$pid target=$port
+  start_enc enc -u 0
+  for size in 3000 1472; do "$peer" blast 20 "$size" 127.0.0.1 "$port"; done
+  wait_until has_bytes enc.out $((20 * (3008 + 1480)))
+  "$dec" -u -v "127.0.0.1:$target" <enc.out 2>dec.err
+  wait "$sink"
+}
+
 @test "many datagrams larger than the MTU of the path arrive in fragments, and none is missing" {
-  own_network bash -c '
-    set -e
-    ip link set lo up mtu 1500
-    "$0" collect 40 got >sink.out & sink=$!
-    until grep -q "port [0-9]" sink.out; do :; done
-    "$1" -v -u 0 >stream 2>enc.err & enc=$!
-    until grep -q listening enc.err; do :; done
-    for size in 3000 1472; do
-      "$0" blast 20 "$size" 127.0.0.1 "$(sed -n "s/.*listening on .*:\([0-9]*\)$/\1/p" enc.err)"
-    done
-    until [ "$(wc -c <stream)" -eq $((20 * (3008 + 1480))) ]; do :; done
-    kill $enc
-    wait $enc
-    "$2" -u -v "127.0.0.1:$(sed -n "s/^port //p" sink.out)" <stream 2>dec.err
-    wait $sink
-  ' "$peer" "$enc" "$dec" 3>&-
+  in_own_network fragments
   expect_said dec.err " udp_out=40 "
   expect_equal "$(wc -c <got)" $((20 * (3000 + 1472)))
 }
@@ -133,29 +130,28 @@ through() {
   expect_said enc6.err "listening on [::1]:"
 }
 
+has_link_local() { # DEVICE
+  [ -n "$(ip -6 -o addr show dev "$1" scope link)" ]
+}
+
+over_link_local() {
+  local own
+  ip link add name left type veth peer name right
+  for i in left right; do
+    sysctl -qw net.ipv6.conf.$i.accept_dad=0
+    ip link set "$i" up
+  done
+  wait_until has_link_local left
+  wait_until has_link_local right
+  own=$(ip -6 -o addr show dev left scope link | sed 's/.*inet6 \([^/]*\).*/\1/')%left
+  start_peer echo echo "$own"
+  start_enc enc "[::]:0" -- "$dec" "[$own]:$port"
+  ask "$port" "by link" "$own" >reply
+  ask "$port" "by loopback" ::1 >>reply
+}
+
 @test "link-local addresses with a scope work on both sides" {
-  own_network bash -c '
-    set -e
-    ip link set lo up
-    ip link add name left type veth peer name right
-    for i in left right; do
-      sysctl -qw net.ipv6.conf.$i.accept_dad=0
-      ip link set "$i" up
-    done
-    until [ -n "$(ip -6 -o addr show dev left scope link)" ] &&
-      [ -n "$(ip -6 -o addr show dev right scope link)" ]; do :; done
-    own=$(ip -6 -o addr show dev left scope link | sed "s/.*inet6 \([^/]*\).*/\1/")
-    "$0" echo "$own%left" >echo.out & echo=$!
-    until grep -q port echo.out; do :; done
-    target=$(sed -n "s/^port //p" echo.out)
-    "$1" -v "[::]:0" -- "$2" "[$own%left]:$target" 2>enc.err & enc=$!
-    until grep -q listening enc.err; do :; done
-    port=$(sed -n "s/.*listening on .*:\([0-9]*\)$/\1/p" enc.err)
-    printf "by link" | "$0" send "$own%left" "$port" >reply
-    printf "by loopback" | "$0" send ::1 "$port" >>reply
-    kill $enc $echo
-    wait $enc
-  ' "$peer" "$enc" "$dec" 3>&-
+  in_own_network over_link_local
   expect_equal "$(cat reply)" "by linkby loopback"
   grep -qE "%(left|[0-9]+)\]:" enc.err # the sandbox leaves the number
 }

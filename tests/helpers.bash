@@ -1,5 +1,6 @@
 # All test files share these functions. A test starts programs with start_*, which waits until they
-# are ready. A test stops nothing: teardown ends all of them, by process id.
+# are ready. A test stops nothing: teardown ends all of them, by process id. What is called often
+# starts no process where bash can do it: that takes longer than most of what a test does.
 
 enc=$BUILD/uott-enc
 dec=$BUILD/uott-dec
@@ -21,7 +22,7 @@ teardown() {
 start() {
   local name=$1
   shift
-  truncate -s 0 "$name.out" "$name.err" # forgets the output of an earlier NAME
+  : >"$name.out" 2>"$name.err" # forgets the output of an earlier NAME
   "$@" <&0 >"$name.out" 2>"$name.err" 3>&- 8>&- 9>&- {silence}>&- &
   pid=$!
   echo "$pid" >>pids
@@ -29,12 +30,13 @@ start() {
 
 # Ends all that the test started, the last one first, and waits for it.
 stop_all() {
-  local id
+  local i ids
   [ -e pids ] || return 0
-  while read -r id; do
-    kill "$id" 2>/dev/null || :
-    wait "$id" 2>/dev/null || :
-  done < <(tac pids)
+  mapfile -t ids <pids
+  for ((i = ${#ids[@]} - 1; i >= 0; i--)); do
+    kill "${ids[i]}" 2>/dev/null || :
+    wait "${ids[i]}" 2>/dev/null || :
+  done
 }
 
 # A pipe that is always empty: reading it waits without a new process.
@@ -76,26 +78,30 @@ finish() {
   wait "$1" || status=$?
 }
 
-# start_peer NAME MODE [ARG]...: sets $port.
-start_peer() {
-  local name=$1
-  shift
-  start "$name" "$peer" "$@"
-  wait_until grep -q '^port ' "$name.out"
-  port=$(sed -n 's/^port //p' "$name.out")
+# start_tool NAME COMMAND...: waits until one of our tools says its port, and sets $port.
+start_tool() {
+  start "$@"
+  wait_until said "$1.out" "port "
+  port=$(sed -n 's/^port //p' "$1.out")
 }
 
-# start_enc NAME ARG...: starts enc with -v and these arguments, and sets $port.
-start_enc() {
-  local name=$1
-  shift
-  start "$name" "$enc" -v "$@"
-  wait_until said "$name.err" "listening on"
-  port=$(listening_port "$name.err")
+start_peer() { # NAME MODE [ARG]...
+  start_tool "$1" "$peer" "${@:2}"
+}
+
+# start_listening NAME COMMAND...: waits until it says where it listens, and sets $port.
+start_listening() {
+  start "$@"
+  wait_until said "$1.err" "listening on"
+  port=$(listening_port "$1.err")
+}
+
+start_enc() { # NAME ARG...
+  start_listening "$1" "$enc" -v "${@:2}"
 }
 
 listening_port() { # FILE
-  sed -n 's/.*listening on .*:\([0-9]*\)$/\1/p' "$1" | head -n 1
+  sed -n '/listening on .*:[0-9]*$/{s/.*://p;q}' "$1"
 }
 
 # ask PORT TEXT [HOST]: sends TEXT as one datagram and prints the reply.
@@ -119,7 +125,8 @@ start_with_clock() {
 }
 
 counter() { # FILE KEY: prints its value from the last line of counters in FILE
-  grep -o "[ ]$2=[0-9]*" "$1" | tail -n 1 | cut -d = -f 2
+  awk -v key=" $2=" 'at = index($0, key) { split(substr($0, at + length(key)), value, " ") }
+    END { print value[1] }' "$1"
 }
 
 # counted KEY VALUE [NAME]: whether NAME (enc), which runs as $pid, counts that many.
@@ -158,12 +165,9 @@ frame() {
   printf '%b%s' "$escaped" "$2"
 }
 
-# own_network COMMAND...: runs it with its own network, which ends with it.
-own_network() {
-  local options=(--net)
-  [ "$(id -u)" -eq 0 ] || options+=(--user --map-root-user)
-  unshare "${options[@]}" -- "$@" 3>&-
-}
+# Options of unshare, for somebody who is not root.
+as_root=()
+[ "$EUID" -eq 0 ] || as_root=(--user --map-root-user)
 
 # in_own_network FUNCTION [ARG]...: runs it with its own network, which has loopback. It knows all
 # functions of the test, and what it starts ends with it. (What bash prints of "1<>" is wrong: these
@@ -172,24 +176,23 @@ in_own_network() {
   export BATS_TEST_DIRNAME
   declare -f >functions
   # shellcheck disable=SC2016 # for bash
-  own_network bash -c 'source ./functions && source "$0" || exit
+  unshare --net "${as_root[@]}" -- bash -c 'source ./functions && source "$0" || exit
     set -e
     trap stop_all EXIT
     ip link set lo up
-    "$@"' "${BASH_SOURCE[0]}" "$@"
+    "$@"' "${BASH_SOURCE[0]}" "$@" 3>&-
 }
 
 # Prints the words that run a command in the network of a process.
 words_inside() { # PID
   local user=''
-  [ "$(id -u)" -eq 0 ] || user='--user --preserve-credentials'
+  [ "$EUID" -eq 0 ] || user='--user --preserve-credentials'
   echo "nsenter --target $1 $user --mount --net --root --wd=."
 }
 
 # Prints the words that run a command with its own mounts. In a chroot, unshare cannot make all private.
 own_mounts() { # [OPTION OF unshare]...
-  local options=(--mount "$@")
-  [ "$(id -u)" -eq 0 ] || options+=(--user --map-root-user)
+  local options=(--mount "$@" "${as_root[@]}")
   unshare "${options[@]}" true 2>/dev/null || options+=(--propagation unchanged)
   echo unshare "${options[@]}"
 }
@@ -227,9 +230,12 @@ fail() {
   return 1
 }
 
-# said FILE TEXT: whether FILE contains TEXT. FILE may not exist yet.
+# said FILE TEXT: whether FILE contains TEXT. FILE may not exist yet, and may have NUL bytes.
 said() {
-  [ -e "$1" ] && grep -qF -- "$2" "$1"
+  local parts
+  [ -e "$1" ] || return 1
+  mapfile -d '' parts <"$1"
+  [[ ${parts[*]} = *"$2"* ]]
 }
 
 expect_said() {
@@ -249,7 +255,7 @@ expect_equal() {
 start_sshd() {
   local dir=$PWD port
   : >pids
-  [ "$(id -u)" -ne 0 ] || mkdir -p /run/sshd
+  [ "$EUID" -ne 0 ] || mkdir -p /run/sshd
   ssh-keygen -q -t ed25519 -N '' -f host_key
   ssh-keygen -q -t ed25519 -N '' -f user_key
   ssh-keygen -q -t ed25519 -N '' -f forced_key

@@ -44,21 +44,13 @@ join() {
 
 # start_target NETWORK TOOL MODE [HOST]: sets $target, which is its port.
 start_target() {
-  start target "./$1" "${@:2}"
-  wait_until grep -q '^port ' target.out
-  target=$(sed -n 's/^port //p' target.out)
-}
-
-# listen NAME COMMAND...: waits until it says where it listens, and sets $port.
-listen() {
-  start "$@"
-  wait_until said "$1.err" "listening on"
-  port=$(listening_port "$1.err")
+  start_tool target "./$1" "${@:2}"
+  target=$port
 }
 
 # start_server [OPTION OF dec]...: in the far network, a dec for each TCP client. Sets $port.
 start_server() {
-  listen server ./far socat -d -d TCP-LISTEN:0,fork,nodelay EXEC:"$dec -v $* 127.0.0.1 $target"
+  start_listening server ./far socat -d -d TCP-LISTEN:0,fork,nodelay EXEC:"$dec -v $* 127.0.0.1 $target"
 }
 
 # start_dec HOST: in the near network. What goes to descriptor 9 is its input.
@@ -84,7 +76,7 @@ ask_from() {
   join -d 1 -l 1 -o 5
   start_target far "$load" echo 127.0.0.1
   start_server -l 0
-  listen enc ./near "$enc" -v -l 0 0 -- socat - "TCP:10.9.0.2:$port,nodelay"
+  start_listening enc ./near "$enc" -v -l 0 0 -- socat - "TCP:10.9.0.2:$port,nodelay"
   for size in 32 1400 9000 60000; do
     ./near "$load" send -f 3 -s $size -k 2 -p 100 -t 0.5 -d 2 127.0.0.1 "$port" >client.out
     expect_equal "$(grep -c ' lost=0 duplicated=0 reordered=0 ' client.out)" 2 # bulk and sparse
@@ -173,7 +165,7 @@ ask_from() {
 @test "enc goes on when the address that it listens on is gone for a while, and counts what it cannot send" {
   join
   start_target near "$peer" echo
-  listen enc ./near "$enc" -v 10.9.0.1:0 -- "$dec" -v "127.0.0.1:$target"
+  start_listening enc ./near "$enc" -v 10.9.0.1:0 -- "$dec" -v "127.0.0.1:$target"
   expect_equal "$(ask_from far before 10.9.0.1)" before
   kill -STOP "$(pgrep -P "$pid")"
   printf lost | ./far "$peer" post 10.9.0.1 "$port"
@@ -193,7 +185,7 @@ ask_from() {
   start_target only "$peer" echo ::1
   for host in "[::1]" both; do
     for where in 0 "[::1]:0" "*:0"; do
-      listen enc ./only "$enc" -v "$where" -- "$dec" "$host:$target"
+      start_listening enc ./only "$enc" -v "$where" -- "$dec" "$host:$target"
       expect_equal "$(ask_from only "by $where to $host" ::1)" "by $where to $host"
     done
   done
@@ -205,7 +197,7 @@ ask_from() {
   ./near ip address add fd09::11/64 dev wire
   local_address=$(./near ip -6 -o address show dev wire scope link | sed 's/.*inet6 \([^/]*\).*/\1/')
   start_target near "$peer" echo
-  listen enc ./near "$enc" -v "*:0" -- "$dec" "127.0.0.1:$target"
+  start_listening enc ./near "$enc" -v "*:0" -- "$dec" "127.0.0.1:$target"
   for host in 10.9.0.1 10.9.0.11 fd09::1 fd09::11 "$local_address%wire"; do
     expect_equal "$(ask_from far "to $host" "$host")" "to $host"
   done
@@ -246,7 +238,7 @@ ask_from() {
   join
   start_target far "$peer" echo 127.0.0.1
   start_server
-  listen enc ./near "$enc" -v 0 -- socat - "TCP:10.9.0.2:$port,nodelay"
+  start_listening enc ./near "$enc" -v 0 -- socat - "TCP:10.9.0.2:$port,nodelay"
   expect_equal "$(ask_from near before)" before
   ./near ip link set wire down
   ./near "$peer" blast 100 1000 127.0.0.1 "$port"

@@ -77,8 +77,8 @@ wait_for() { # PATTERN FILE...
   done
 }
 
-# start_listening NAME COMMAND...: one that says its port, which is in $port then.
-start_listening() {
+# start_tool NAME COMMAND...: one that says its port, which is in $port then.
+start_tool() {
   start "$@"
   wait_for '^port \|listening on' "$work/$1".{out,err}
   port=$(grep -ohP '(^port |listening on .*:)\K\d+$' "$work/$1".{out,err} | head -n 1)
