@@ -5,6 +5,8 @@ bats_require_minimum_version 1.5.0
 
 half=250
 ! has_sanitizers || half=1000 # they see more
+# To look for leaks at the end takes longer than a stream: tests/memory.bats does it.
+export ASAN_OPTIONS=detect_leaks=0
 
 # hostile.c says what such a stream is, and what is checked. To repeat case 77: hostile 77 1 PROGRAM.
 try_streams() { # PROGRAM: on two processors
