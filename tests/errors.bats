@@ -70,6 +70,8 @@ lose_the_route() {
   ip route del 198.51.100.1 dev lo
   cat stream >&9
   wait_until counted drop_send_failed 2 dec
+  kill "$pid"
+  wait "$pid"
 }
 
 @test "an unreachable target does not end dec, and each datagram is counted" {

@@ -68,6 +68,9 @@ fragments() {
   start_enc enc -u 0
   for size in 3000 1472; do "$peer" blast 20 "$size" 127.0.0.1 "$port"; done
   wait_until has_bytes enc.out $((20 * (3008 + 1480)))
+  kill "$pid"
+  wait "$pid"
+  expect_equal "$(wc -c <enc.out)" $((20 * (3008 + 1480)))
   "$dec" -u -v "127.0.0.1:$target" <enc.out 2>dec.err
   wait "$sink"
 }
@@ -148,6 +151,8 @@ over_link_local() {
   start_enc enc "[::]:0" -- "$dec" "[$own]:$port"
   ask "$port" "by link" "$own" >reply
   ask "$port" "by loopback" ::1 >>reply
+  kill "$pid"
+  wait "$pid"
 }
 
 @test "link-local addresses with a scope work on both sides" {

@@ -35,13 +35,11 @@ static void check_line(const char *line)
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
-	for (size_t at = 0, end; at < size; at = end + 1) {
-		char *line;
+	struct input input = {bytes, size};
 
-		for (end = at; end < size && bytes[end] != '\n';)
-			end++;
-		line = strndup((const char *)bytes + at, end - at);
-		CHECK(line);
+	while (input.left > 0) {
+		char *line = take_line(&input);
+
 		check_line(line);
 		free(line);
 	}

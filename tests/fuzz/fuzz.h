@@ -55,6 +55,21 @@ static inline uint8_t *take_bytes(struct input *input, size_t size)
 	return bytes;
 }
 
+/* Takes a line, without its end, as text that the caller frees. There is one while something is
+ * left. */
+static inline char *take_line(struct input *input)
+{
+	const uint8_t *end = memchr(input->bytes, '\n', input->left);
+	size_t length = end ? (size_t)(end - input->bytes) : input->left;
+	char *line = strndup((const char *)input->bytes, length);
+
+	CHECK(line);
+	length += end != NULL;
+	input->bytes += length;
+	input->left -= length;
+	return line;
+}
+
 /* Data frames that can be told apart: the payload tells their flow, their number and their bytes.
  */
 enum {

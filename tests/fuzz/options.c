@@ -60,15 +60,11 @@ static void check_line(enum program program, int count, char **words)
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
 	char *words[WORDS_MAX + 2] = {strdup("uott")};
+	struct input input = {bytes, size};
 	int count = 1;
 
-	for (size_t at = 0, end; at < size && count <= WORDS_MAX; at = end + 1) {
-		for (end = at; end < size && bytes[end] != '\n';)
-			end++;
-		words[count] = strndup((const char *)bytes + at, end - at);
-		CHECK(words[count]);
-		count++;
-	}
+	while (input.left > 0 && count <= WORDS_MAX)
+		words[count++] = take_line(&input);
 	check_line(UOTT_ENC, count, words);
 	check_line(UOTT_DEC, count, words);
 	while (count > 0)
