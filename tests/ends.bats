@@ -110,9 +110,7 @@ start_enc_with_default_signals() {
 }
 
 @test "a signal that was ignored at the start stays ignored" {
-  start enc bash -c "trap '' HUP; exec '$enc' -v -u 0"
-  wait_until said enc.err "listening on"
-  port=$(listening_port enc.err)
+  start_listening enc bash -c "trap '' HUP; exec '$enc' -v -u 0"
   kill -HUP "$pid"
   printf one | "$peer" post 127.0.0.1 "$port"
   wait_until has_bytes enc.out 11
@@ -289,9 +287,7 @@ ctrl_c() {
 
 @test "a ^C that also ends COMMAND is no error, even inside a frame" {
   for datagrams in 0 5; do
-    start enc setsid env --default-signal=INT "$enc" -v 0 -- sleep 1000
-    wait_until said enc.err "listening on"
-    port=$(listening_port enc.err)
+    start_listening enc setsid env --default-signal=INT "$enc" -v 0 -- sleep 1000
     for ((i = 0; i < datagrams; i++)); do
       head -c 30000 /dev/zero | "$peer" post 127.0.0.1 "$port"
     done

@@ -172,10 +172,9 @@ over_link_local() {
 
 @test "two applications that send many datagrams in one call both get whole datagrams in order" {
   local many=(-g -s 1201 -r 20000 -t 0.2 -d 0.3) side
-  start target "$load" source "${many[@]}"
+  start_tool target "$load" source "${many[@]}"
   local target=$pid
-  wait_until grep -q '^port ' target.out
-  start_enc enc 0 -- "$dec" "127.0.0.1:$(sed -n 's/^port //p' target.out)"
+  start_enc enc 0 -- "$dec" "127.0.0.1:$port"
   "$load" send "${many[@]}" 127.0.0.1 "$port" >client.out
   kill "$target"
   finish "$target"
@@ -193,9 +192,7 @@ over_link_local() {
 }
 
 @test "-b sets the source address of the datagrams of dec" {
-  start tap "$enc" -v 127.0.0.1:0
-  wait_until said tap.err "listening on"
-  port=$(listening_port tap.err)
+  start_enc tap 127.0.0.1:0
   frame 0 hello | "$dec" -u -b 127.9.8.7 "127.0.0.1:$port"
   wait_until grep -q 'flow .*: 127.9.8.7:' tap.err
   run -1 --separate-stderr "$dec" -b 192.0.2.1 127.0.0.1:53 </dev/null
@@ -204,9 +201,7 @@ over_link_local() {
 
 @test "both directions work if dec runs enc as COMMAND" {
   start_peer echo echo
-  start dec "$dec" "127.0.0.1:$port" -- "$enc" -v 0
-  wait_until said dec.err "listening on"
-  port=$(listening_port dec.err)
+  start_listening dec "$dec" "127.0.0.1:$port" -- "$enc" -v 0
   expect_equal "$(ask "$port" reverse)" reverse
   kill "$pid"
   finish "$pid"

@@ -22,10 +22,8 @@ no_findings() {
   start_peer echo echo
   target=$port
   # shellcheck disable=SC2046 # words
-  start enc $(watched enc-log) "$enc" -v -i 1 -t 5 -r0.05 127.0.0.1:0,127.0.0.1:0 -- \
+  start_listening enc $(watched enc-log) "$enc" -v -i 1 -t 5 -r0.05 127.0.0.1:0,127.0.0.1:0 -- \
     sh -c 'echo $$ >>runs; exec "$@"' sh $(watched dec-log) "$dec" --no-sandbox -v -i 1 "127.0.0.1:$target,localhost:$target"
-  wait_until said enc.err "listening on"
-  port=$(listening_port enc.err)
   answers() { [ "$(printf two | timeout 2 "$peer" send 127.0.0.1 "$port")" = two ]; }
   wait_until answers # dec starts slowly here, and what waits for 1 s is dropped
   "$peer" clients 200 127.0.0.1 "$port"
